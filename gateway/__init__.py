@@ -1,0 +1,1 @@
+"""The gateway daemon: drivers, store and replication in one supervised process."""

@@ -1,0 +1,1 @@
+"""The bench: judges the product from outside, through its command-line tools."""

@@ -1,0 +1,1 @@
+"""The station: pulls every gateway's log, keeps it, and shows it."""

@@ -1,0 +1,1 @@
+"""Replication: the station pulls the log over a connection that the gateway opened."""
