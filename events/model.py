@@ -1,0 +1,149 @@
+"""The record types: what was seen, when, and where it stands in a log.
+
+Every struct is frozen. Field names end with their unit. An empty field means unknown, never zero.
+"""
+
+from enum import StrEnum
+
+import msgspec
+
+from events.kinds import Qualifier
+
+Scalar = str | int | float | bool
+
+
+class ClockQuality(StrEnum):
+    """What the wall clock was worth when it was read."""
+
+    UNSET = "unset"  # never set since power-on: no wall time can be believed
+    FREE = "free"  # set once, running by itself
+    SYNCHRONISED = "synchronised"
+
+
+class Instant(msgspec.Struct, frozen=True, kw_only=True):
+    """The `now` that every engine gets. `monotonic` and `wall` are in seconds.
+
+    Engines order and time by `monotonic` alone; `wall` is None while nobody has set the clock.
+    """
+
+    monotonic: float
+    wall: float | None = None
+    clock: ClockQuality = ClockQuality.UNSET
+
+
+class Stamp(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """When an event was recorded, in microseconds: wall time, and monotonic time of one boot."""
+
+    monotonic_us: int
+    boot_id: str
+    wall_us: int | None = None
+    clock: ClockQuality = ClockQuality.UNSET
+
+
+class DeviceTime(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """The device's own time, as it sent it: ISO 8601 text without zone, and the zone if known."""
+
+    text: str
+    zone: str = ""
+    trusted: bool = False
+
+
+class Native(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """The device's own words for what it reported: the lossless way back.
+
+    `scheme` names the language (`contact-id`, `modbus`, `gpio` …), `code` its code as text,
+    `fields` whatever else its frame said, under the names of its standard.
+    """
+
+    scheme: str
+    code: str = ""
+    text: str = ""
+    fields: dict[str, Scalar] = {}
+
+
+class Observation(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What a driver saw at a point, before it has a place in the log.
+
+    point: configured id, or `<receiver>/<account>/<zone>` for a source nobody configured.
+    kind, subkind, qualifier: see `events.kinds`; open strings.
+    source: id of the input that saw it (bus, receiver, `gpio`); with `raw` it identifies repeats.
+    address: where in its own scheme it is (account, receiver, line, unit, register, zone, user …).
+    value, unit, raw_value, quality: a measurement or level; quality is good, limit, uncertain or
+        invalid.
+    state, changed: for devices that send levels: the bits now on, and `+bit` / `-bit` differences.
+    edge_us: gateway-monotonic microseconds of the first edge of the run; None = when recorded.
+    raw: the bytes that said it, at most `RAW_LENGTH_MAX` of them.
+    integrity: the checks that passed and the leniencies that were used (`crc`, `parity-stripped`).
+    flags: `possible-repeat`, `initial`, `test-mode` …
+    cause: for restores: device, reset, timeout; empty = unknown.
+    details: anything else worth keeping, under its own name.
+    """
+
+    point: str
+    kind: str
+    subkind: str = ""
+    qualifier: str = Qualifier.NEW
+    source: str = ""
+    address: dict[str, str] = {}
+    value: Scalar | None = None
+    unit: str = ""
+    raw_value: Scalar | None = None
+    quality: str = "good"
+    state: tuple[str, ...] = ()
+    changed: tuple[str, ...] = ()
+    native: Native | None = None
+    device_time: DeviceTime | None = None
+    text: str = ""
+    text_encoding: str = ""
+    edge_us: int | None = None
+    raw: bytes = b""
+    integrity: tuple[str, ...] = ()
+    flags: tuple[str, ...] = ()
+    cause: str = ""
+    details: dict[str, Scalar] = {}
+
+
+RAW_LENGTH_MAX = 256
+
+
+class Origin(msgspec.Struct, frozen=True, array_like=True):
+    """The place an event first had, when it was recorded again elsewhere.
+
+    An event that left volatile memory for the disk, or that was salvaged from a damaged store,
+    keeps the `(log_id, seq)` under which the station may already hold it.
+    """
+
+    log_id: str
+    seq: int
+
+
+class Record(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What is encoded, stored, chained, sent and kept: an observation with its stamp."""
+
+    stamp: Stamp
+    observation: Observation
+    urgent: bool = False
+    origin: Origin | None = None
+
+
+class Event(msgspec.Struct, frozen=True, kw_only=True):
+    """A record with its place in a log, and the bytes that are the evidence for it."""
+
+    log_id: str
+    seq: int
+    chain: bytes
+    body: bytes
+    record: Record
+
+
+class Position(msgspec.Struct, frozen=True, array_like=True):
+    """A place in a log: number and chain value. Two histories that differ differ in the chain."""
+
+    log_id: str
+    seq: int
+    chain: bytes
+
+
+def condition(observation: Observation) -> tuple[str, str, str]:
+    """Return the key under which states are kept: point, kind and subkind."""
+    return (observation.point, observation.kind, observation.subkind)

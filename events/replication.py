@@ -1,0 +1,122 @@
+"""The replication conversation: what gateway and station say to each other.
+
+Every message is one msgpack map with a `type` tag. The gateway opens each connection with `Hello`;
+the station answers `Welcome` or `Refused`; from then on the station sends `Fetch` and the gateway
+answers with `Batch`. docs/replication.md draws it.
+"""
+
+from enum import StrEnum
+
+import msgspec
+
+from events.model import Stamp
+
+PROTOCOL_MIN = 1
+PROTOCOL_MAX = 1
+HOLD_S = 3.0  # a fetch with nothing to answer is held this long: the heartbeat
+MESSAGE_LENGTH_MAX = 4 * 1024 * 1024
+
+
+class Lane(StrEnum):
+    """Two reading heads over one log. Urgent events travel early; main carries everything."""
+
+    URGENT = "urgent"
+    MAIN = "main"
+
+
+class LogHead(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One log that a gateway offers. Numbers below `first` are no longer held.
+
+    `volatile` marks a log kept in memory while the store cannot write.
+    """
+
+    log_id: str
+    first: int
+    head: int
+    chain: bytes
+    volatile: bool = False
+
+
+class Hello(msgspec.Struct, frozen=True, kw_only=True, tag="hello", tag_field="type"):
+    """The gateway's first words on a connection, and again whenever its logs change."""
+
+    protocol_min: int
+    protocol_max: int
+    program: str
+    name: str
+    boot_id: str
+    lane: Lane
+    path: str
+    logs: tuple[LogHead, ...]
+    stamp: Stamp
+
+
+class Welcome(msgspec.Struct, frozen=True, kw_only=True, tag="welcome", tag_field="type"):
+    """The station's answer: the protocol version both will use, and the station's time."""
+
+    protocol: int
+    program: str
+    name: str
+    stamp: Stamp
+
+
+class Refused(msgspec.Struct, frozen=True, kw_only=True, tag="refused", tag_field="type"):
+    """The station will not talk under these terms. `reason` is a subkind, `text` a sentence."""
+
+    reason: str
+    text: str
+
+
+class Fetch(msgspec.Struct, frozen=True, kw_only=True, tag="fetch", tag_field="type"):
+    """Send what comes after `after`; I hold everything up to `stored`.
+
+    Only `stored` acknowledges. `whole` asks for bodies even of events that travelled on the urgent
+    lane: the station no longer has its copy.
+    """
+
+    id: int
+    lane: Lane
+    log_id: str
+    after: int
+    stored: int
+    limit_bytes: int
+    whole: bool = False
+
+
+class Entry(msgspec.Struct, frozen=True, array_like=True):
+    """One event in a batch. On the main lane a body that went ahead is None."""
+
+    seq: int
+    chain: bytes
+    body: bytes | None
+
+
+class Gap(msgspec.Struct, frozen=True, array_like=True):
+    """Numbers `first` to `last` are gone; the chain continues from `chain` at `last`."""
+
+    first: int
+    last: int
+    chain: bytes
+    why: str
+
+
+class Batch(msgspec.Struct, frozen=True, kw_only=True, tag="batch", tag_field="type"):
+    """The answer to one fetch.
+
+    entries: msgpack array of `Entry`, compressed as `encoding` says (empty, or `zstd`).
+    through: the lane is answered up to this number; on the urgent lane it runs ahead of the last
+        entry, since the numbers between belong to other events.
+    head: the newest number in the log when the answer was made.
+    """
+
+    id: int
+    lane: Lane
+    log_id: str
+    entries: bytes
+    through: int
+    head: int
+    encoding: str = ""
+    gaps: tuple[Gap, ...] = ()
+
+
+Message = Hello | Welcome | Refused | Fetch | Batch
