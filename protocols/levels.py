@@ -1,0 +1,69 @@
+"""Levels at start: what a point reads now against what was last stored of it.
+
+Inputs that have a level (contacts, polled registers) may have changed while nobody watched. At
+every start the first level of each point is compared with the last stored one: a difference
+becomes an event, equal levels store nothing, and the unwatched interval is an event of its own.
+"""
+
+from typing import Protocol
+
+from events.calendar import rfc3339
+from events.kinds import Kind, Qualifier, Subkind
+from events.model import Observation, Record, Scalar
+
+
+class Memory(Protocol):
+    """What the store held when this run began. Cheap to ask; answers never change during a run."""
+
+    def latest(self, point: str, kind: str, subkind: str) -> Observation | None:
+        """Return the newest stored observation of one condition."""
+
+    def last_raw(self, source: str) -> bytes | None:
+        """Return the raw bytes of the newest stored observation of a source that carried any."""
+
+    def last_record(self) -> Record | None:
+        """Return the newest record of all: the last moment at which we know we were watching."""
+
+    @property
+    def boot_id(self) -> str:
+        """Return the id of the machine's present boot."""
+
+
+def stored_level(memory: Memory, point: str, kind: str, subkind: str) -> bool | None:
+    """Return the last stored level of a two-state condition; None when it was never stored."""
+    last = memory.latest(point, kind, subkind)
+    return None if last is None else last.qualifier != Qualifier.RESTORE
+
+
+def unwatched(
+    memory: Memory, *, point: str, source: str, level: Scalar | None, quality: str = "good"
+) -> Observation:
+    """Return the event for the time in which nobody watched a point, ending now.
+
+    `from` and `to` are in the details as RFC 3339 where a wall time is known; `why` is one of
+    `first-start`, `stopped`, `killed`, `machine-restarted`.
+    """
+    last = memory.last_record()
+    details: dict[str, Scalar] = {"why": _why(memory, last)}
+    if last is not None:
+        details["from_monotonic_us"] = last.stamp.monotonic_us
+        details["from_boot_id"] = last.stamp.boot_id
+        if last.stamp.wall_us is not None:
+            details["from"] = rfc3339(last.stamp.wall_us)
+    return Observation(
+        point=point,
+        kind=Kind.INFORMATION,
+        subkind=Subkind.UNWATCHED,
+        source=source,
+        value=level,
+        quality=quality,
+        details=details,
+    )
+
+
+def _why(memory: Memory, last: Record | None) -> str:
+    if last is None:
+        return "first-start"
+    if (last.observation.kind, last.observation.subkind) == (Kind.STATUS, Subkind.STOPPED):
+        return "stopped"
+    return "killed" if last.stamp.boot_id == memory.boot_id else "machine-restarted"
