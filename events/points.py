@@ -11,7 +11,7 @@ _UNFIT = re.compile(r"[^a-z0-9-]+")
 
 
 def is_point(text: str) -> bool:
-    return len(text) <= POINT_LENGTH_MAX and _POINT.match(text) is not None
+    return len(text) <= POINT_LENGTH_MAX and _POINT.fullmatch(text) is not None
 
 
 def segment(text: str) -> str:

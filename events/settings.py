@@ -41,13 +41,13 @@ class Settings(Generic[T]):
 
 def read(text: str, shape: type[T]) -> Settings[T]:
     """Read TOML `text` into `shape`, a msgspec struct type. Never raises on what the text says."""
-    lines = Lines(text)
     try:
         document = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
-        return Settings(None, [_syntax_fault(error)], lines)
+        return Settings(None, [_syntax_fault(error)], Lines(""))
     except RecursionError:
-        return Settings(None, [Fault(path="$", message="nested too deeply", line=1)], lines)
+        return Settings(None, [Fault(path="$", message="nested too deeply", line=1)], Lines(""))
+    lines = Lines(text)
     settings: Settings[T] = Settings(None, [], lines)
     for path, message in _faults(document, shape, ()):
         settings.faults.append(settings.fault(path, message))

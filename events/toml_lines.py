@@ -6,6 +6,7 @@ about texts that `tomllib` accepted, so it does not judge syntax.
 """
 
 import re
+from contextlib import suppress
 
 Path = tuple[str | int, ...]
 
@@ -34,7 +35,8 @@ class Lines:
     def __init__(self, text: str) -> None:
         self._lines: dict[Path, int] = {}
         self._counts: dict[Path, int] = {}
-        self._scan(text)
+        with suppress(RecursionError):  # a text nested that deeply has no useful places
+            self._scan(text)
 
     def of(self, path: Path) -> int:
         """Return the line of `path`, or of the nearest enclosing thing that has one; else 0."""
