@@ -70,8 +70,13 @@ class Refused(msgspec.Struct, frozen=True, kw_only=True, tag="refused", tag_fiel
 class Fetch(msgspec.Struct, frozen=True, kw_only=True, tag="fetch", tag_field="type"):
     """Send what comes after `after`; I hold everything up to `stored`.
 
-    Only `stored` acknowledges. `whole` asks for bodies even of events that travelled on the urgent
-    lane: the station no longer has its copy.
+    id: numbered upwards from 1 on each connection.
+    after: where to read from. With `follows` it is 0, and the reading goes on where the answer to
+        that fetch ended: so several can be open before the first is answered.
+    stored: only this acknowledges. 0 says nothing.
+    limit_bytes: how much the answer may hold; 0 asks for a sign of life alone.
+    bare_through: on the main lane, urgent events up to here may come without their body: the
+        station holds the copies that went ahead. 0 asks for every body.
     """
 
     id: int
@@ -80,7 +85,8 @@ class Fetch(msgspec.Struct, frozen=True, kw_only=True, tag="fetch", tag_field="t
     after: int
     stored: int
     limit_bytes: int
-    whole: bool = False
+    follows: int = 0
+    bare_through: int = 0
 
 
 class Entry(msgspec.Struct, frozen=True, array_like=True):

@@ -1,0 +1,90 @@
+"""What replication needs of the station's store: cursors, copies and one transaction.
+
+`station.store` fits; so does a list in a test. An event's place is `(gateway, log_id, seq, chain)`:
+one number under two chain values is two histories (a cloned or restored card), and both are kept.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from events.model import Instant
+from events.replication import Entry, Gap, Lane
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cursor:
+    """How far the station holds one log of one gateway.
+
+    main: every number up to here is held, or recorded as a gap.
+    chain: chain value at `main`; empty where `main` is 0.
+    urgent: every urgent event up to here is held.
+    """
+
+    main: int = 0
+    chain: bytes = b""
+    urgent: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Commit:
+    """What one transaction stores: events, gaps, and the cursor of their lane.
+
+    entries: in order of seq, each with its body. Some may be held already.
+    confirmed: how many urgent copies, held already, were checked against the main lane.
+    gaps: number ranges that the gateway no longer has; urgent copies inside a range stay.
+    suspect: numbers in `entries` whose body does not fit their chain value: kept all the same.
+    through, chain: the new cursor of this lane (`chain` empty on the urgent lane).
+    restart: the log's history differs from the one held and is being read again from its
+        beginning: set both cursors of the log back (urgent to 0), then this lane's to `through`.
+        Without it a cursor never moves backwards.
+    head: the newest number in the gateway's log, for showing what is still to come.
+    volatile: the log is in the gateway's memory only.
+    """
+
+    log_id: str
+    lane: Lane
+    entries: tuple[Entry, ...]
+    through: int
+    chain: bytes
+    head: int
+    gaps: tuple[Gap, ...] = ()
+    suspect: tuple[int, ...] = ()
+    confirmed: int = 0
+    restart: bool = False
+    volatile: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CommitResult:
+    """What a commit found: events stored now, and events that were held already."""
+
+    stored: int
+    known: int
+
+
+class Ledger(Protocol):
+    """The station's store as replication sees it. Every method may raise `StoreError`.
+
+    Calls for one gateway and lane come one at a time; the two lanes of a gateway, and different
+    gateways, call at the same time.
+    """
+
+    async def cursors(self, gateway: str, log_ids: Sequence[str]) -> Mapping[str, Cursor]:
+        """Return the cursor of each log that is known; a log that is not known may be left out."""
+
+    async def copies(self, gateway: str, log_id: str, first: int, last: int) -> Sequence[Entry]:
+        """Return the urgent events held, numbered `first` to `last`, with chain and body.
+
+        Two entries of one number are two histories. An event that is missing in the answer is
+        asked of the gateway again, so an incomplete answer costs time, never an event.
+        """
+
+    async def commit(self, gateway: str, commit: Commit, received: Instant) -> CommitResult:
+        """Store events, gaps and cursor in one durable transaction; all of it or nothing.
+
+        An event is already held, and is passed over, when `(gateway, log_id, seq, chain)` is, or
+        when its `Record.origin` names an event of this gateway that is held. A body that cannot be
+        decoded is stored raw. Returning means that it survives a power cut: the gateway is then
+        told that it may forget.
+        """
