@@ -1,0 +1,368 @@
+"""The account is the judge: it must pass an honest ledger and convict every dishonest one."""
+
+import random
+
+import msgspec
+import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
+
+from events.calendar import rfc3339
+from hil.account import Book, Row, Signal, align, percentile, settle
+
+GATEWAYS = ("building-1", "building-2")
+
+
+def signal(point: str, qualifier: str, *, at: float, required: bool = True) -> Signal:
+    return Signal(
+        point=point,
+        kind="alarm",
+        subkind="panic",
+        qualifier=qualifier,
+        required=required,
+        since_s=at,
+    )
+
+
+def book(gateway: str, point: str, signals: tuple[Signal, ...]) -> Book:
+    finals = {}
+    if signals and signals[-1].required:
+        finals = {(point, "alarm", "panic"): signals[-1].qualifier == "new"}
+    return Book(
+        gateway=gateway,
+        device=point,
+        input="contact",
+        points=frozenset({point}),
+        signals=signals,
+        finals=finals,
+    )
+
+
+@st.composite
+def books(draw: st.DrawFn) -> list[Book]:
+    made = []
+    for gateway in GATEWAYS:
+        for number in range(draw(st.integers(0, 3))):
+            point = f"button-{number}"
+            count = draw(st.integers(0, 6))
+            made.append(
+                book(
+                    gateway,
+                    point,
+                    tuple(
+                        signal(
+                            point,
+                            "restore" if index % 2 else "new",
+                            at=1_800_000_000 + index,
+                            required=draw(st.integers(0, 4)) > 0,
+                        )
+                        for index in range(count)
+                    ),
+                )
+            )
+    return made
+
+
+def ledger(of: list[Book], draw: random.Random) -> list[Row]:
+    """What an honest station holds: everything required, some of the rest, in any arrival order
+    of the points, with the gateway's own words between."""
+    rows: list[Row] = []
+    for gateway in GATEWAYS:
+        queues = [list(b.signals) for b in of if b.gateway == gateway]
+        seq = 0
+        while any(queues):
+            queue = draw.choice([q for q in queues if q])
+            said = queue.pop(0)
+            if draw.random() < 0.2:
+                seq += 1
+                rows.append(row(gateway, seq, "gateway", "status", "started", "new", 1))
+            if said.required or draw.random() < 0.5:
+                seq += 1
+                rows.append(
+                    row(
+                        gateway,
+                        seq,
+                        said.point,
+                        said.kind,
+                        said.subkind,
+                        said.qualifier,
+                        said.since_s,
+                    )
+                )
+    return numbered(rows)
+
+
+def row(
+    gateway: str, seq: int, point: str, kind: str, subkind: str, qualifier: str, at: float
+) -> Row:
+    return Row(
+        n=0,
+        gateway=gateway,
+        log_id=f"log-of-{gateway}",
+        seq=seq,
+        point=point,
+        kind=kind,
+        subkind=subkind,
+        qualifier=qualifier,
+        received_at=rfc3339(int((at + 0.005) * 1e6)),
+    )
+
+
+def numbered(rows: list[Row]) -> list[Row]:
+    return [msgspec.structs.replace(row, n=number) for number, row in enumerate(rows, 1)]
+
+
+def renumbered(rows: list[Row]) -> list[Row]:
+    """The same rows as if nothing had been taken out: no gap gives the crime away."""
+    counts: dict[str, int] = {}
+    honest = []
+    for each in rows:
+        counts[each.gateway] = counts.get(each.gateway, 0) + 1
+        honest.append(msgspec.structs.replace(each, seq=counts[each.gateway]))
+    return numbered(honest)
+
+
+def alarms(rows: list[Row]) -> list[int]:
+    return [index for index, each in enumerate(rows) if each.kind == "alarm"]
+
+
+def required_only(of: list[Book]) -> list[Book]:
+    return [
+        book(
+            b.gateway,
+            b.device,
+            tuple(msgspec.structs.replace(s, required=True) for s in b.signals),
+        )
+        for b in of
+    ]
+
+
+worlds = st.tuples(books(), st.randoms(use_true_random=False))
+
+
+@given(worlds)
+def test_an_honest_ledger_passes(world: tuple[list[Book], random.Random]) -> None:
+    made, draw = world
+    account = settle(made, ledger(made, draw))
+    assert account.findings == ()
+    assert account.recorded == account.accepted
+    assert account.states_right == account.states
+    assert account.ok == (account.accepted > 0)
+
+
+@given(worlds)
+def test_arrival_order_does_not_matter(world: tuple[list[Book], random.Random]) -> None:
+    made, draw = world
+    rows = ledger(made, draw)
+    shuffled = draw.sample(rows, len(rows))
+    assert settle(made, numbered(shuffled)).findings == ()
+
+
+@given(worlds)
+def test_a_missing_event_is_lost(world: tuple[list[Book], random.Random]) -> None:
+    made, draw = world
+    made = required_only(made)
+    rows = ledger(made, draw)
+    assume(alarms(rows))
+    del rows[draw.choice(alarms(rows))]
+    account = settle(made, renumbered(rows))
+    assert account.lost == 1
+    assert not account.ok
+
+
+@given(worlds)
+def test_a_hole_in_the_numbers_is_named(world: tuple[list[Book], random.Random]) -> None:
+    made, draw = world
+    rows = ledger(made, draw)
+    holes = [
+        i for i, each in enumerate(rows) if any(r.gateway == each.gateway for r in rows[i + 1 :])
+    ]
+    assume(holes)
+    del rows[draw.choice(holes)]
+    account = settle(made, numbered(rows))
+    assert account.numbers_missing == 1
+    assert not account.ok
+
+
+@given(worlds)
+def test_a_doubled_event_is_twice(world: tuple[list[Book], random.Random]) -> None:
+    made, draw = world
+    made = required_only(made)
+    rows = ledger(made, draw)
+    assume(alarms(rows))
+    index = draw.choice(alarms(rows))
+    rows.insert(index, rows[index])
+    account = settle(made, renumbered(rows))
+    assert account.twice == 1
+    assert account.lost == 0
+    assert not account.ok
+
+
+@given(worlds)
+def test_one_number_stored_twice_is_twice(world: tuple[list[Book], random.Random]) -> None:
+    made, draw = world
+    rows = ledger(made, draw)
+    assume(rows)
+    rows.append(draw.choice(rows))
+    account = settle(made, numbered(rows))
+    assert account.twice >= 1
+    assert not account.ok
+
+
+@given(worlds)
+def test_two_events_of_a_point_exchanged_are_out_of_order(
+    world: tuple[list[Book], random.Random],
+) -> None:
+    made, draw = world
+    made = required_only(made)
+    rows = ledger(made, draw)
+    pairs = [
+        (i, j)
+        for i in alarms(rows)
+        for j in alarms(rows)
+        if i < j
+        and (rows[i].gateway, rows[i].point) == (rows[j].gateway, rows[j].point)
+        and rows[i].qualifier != rows[j].qualifier
+    ]
+    assume(pairs)
+    i, j = draw.choice(pairs)
+    rows[i], rows[j] = rows[j], rows[i]
+    account = settle(made, renumbered(rows))
+    assert account.disordered >= 1
+    assert account.lost == account.twice == 0
+    assert not account.ok
+
+
+@given(worlds)
+def test_a_wrong_last_word_is_a_wrong_state(world: tuple[list[Book], random.Random]) -> None:
+    made, draw = world
+    made = required_only(made)
+    rows = ledger(made, draw)
+    last = {
+        (each.gateway, each.point): index
+        for index, each in enumerate(rows)
+        if each.kind == "alarm"
+    }
+    assume(last)
+    index = draw.choice(sorted(last.values()))
+    other = "new" if rows[index].qualifier == "restore" else "restore"
+    rows[index] = msgspec.structs.replace(rows[index], qualifier=other)
+    account = settle(made, rows)
+    assert account.states_right == account.states - 1
+    assert not account.ok
+
+
+@given(worlds)
+def test_an_alarm_that_nobody_raised_is_unexplained(
+    world: tuple[list[Book], random.Random],
+) -> None:
+    made, draw = world
+    rows = ledger(made, draw)
+    rows.append(row("building-1", 10_000, "nowhere", "alarm", "fire", "new", 1))
+    account = settle(made, renumbered(rows))
+    assert account.unexplained == 1
+    assert not account.ok
+
+
+@given(worlds)
+def test_an_event_under_another_points_name_is_convicted(
+    world: tuple[list[Book], random.Random],
+) -> None:
+    made, draw = world
+    made = required_only(made)
+    rows = ledger(made, draw)
+    assume(alarms(rows))
+    index = draw.choice(alarms(rows))
+    rows[index] = msgspec.structs.replace(rows[index], point="elsewhere")
+    account = settle(made, rows)
+    assert (account.lost, account.unexplained) == (1, 1)
+
+
+def test_a_gateways_second_log_follows_its_first() -> None:
+    made = [
+        book(
+            "building-1",
+            "button-0",
+            tuple(signal("button-0", q, at=i) for i, q in enumerate(("new", "restore", "new"))),
+        )
+    ]
+    rows = [
+        row("building-1", 1, "button-0", "alarm", "panic", "new", 1),
+        row("building-1", 2, "button-0", "alarm", "panic", "restore", 2),
+        msgspec.structs.replace(
+            row("building-1", 1, "button-0", "alarm", "panic", "new", 3), log_id="another"
+        ),
+    ]
+    assert settle(made, numbered(rows)).ok
+
+
+def test_an_account_of_nothing_is_not_ok() -> None:
+    assert not settle([], []).ok
+
+
+def test_the_stations_own_events_belong_to_no_device() -> None:
+    made = [book("building-1", "button-0", (signal("button-0", "new", at=1),))]
+    lost = Row(
+        n=2,
+        gateway="building-1",
+        point="gateway",
+        kind="fault",
+        subkind="gateway-lost",
+        qualifier="new",
+        received_at="2026-11-24T08:00:00.000Z",
+    )
+    rows = [
+        msgspec.structs.replace(row("building-1", 1, "button-0", "alarm", "panic", "new", 1), n=1)
+    ]
+    assert settle(made, [*rows, lost]).ok
+
+
+def test_delays_count_live_signals_only() -> None:
+    live = signal("button-0", "new", at=100.0)
+    kept = msgspec.structs.replace(signal("button-0", "restore", at=0.0), live=False)
+    rows = [
+        row("building-1", 1, "button-0", "alarm", "panic", "new", 100.0),
+        row("building-1", 2, "button-0", "alarm", "panic", "restore", 100.0),
+    ]
+    account = settle([book("building-1", "button-0", (live, kept))], numbered(rows))
+    assert account.delays["contact"].count == account.delays["all"].count == 1
+    assert account.delays["all"].p99_ms == pytest.approx(5.0)
+
+
+@given(st.lists(st.booleans(), max_size=7), st.lists(st.booleans(), max_size=7), st.data())
+def test_no_alignment_is_cheaper(
+    said: list[bool], stands: list[bool], data: st.DataObject
+) -> None:
+    """Against a plain recursion over every choice."""
+    needed = data.draw(st.lists(st.booleans(), min_size=len(said), max_size=len(said)))
+    signals = [
+        signal("p", "new" if on else "restore", at=0, required=must)
+        for on, must in zip(said, needed, strict=True)
+    ]
+    rows = [
+        row("g", i, "p", "alarm", "panic", "new" if on else "restore", 0)
+        for i, on in enumerate(stands)
+    ]
+
+    def least(i: int, j: int) -> int:
+        if i == len(signals):
+            return len(rows) - j
+        drop = least(i + 1, j) + signals[i].required
+        if j == len(rows):
+            return drop
+        match = least(i + 1, j + 1) if signals[i].what == rows[j].what else 99
+        return min(drop, least(i, j + 1) + 1, match)
+
+    pairs, missing, surplus = align(signals, rows)
+    assert len(missing) + len(surplus) == least(0, 0)
+    assert len(pairs) + len(surplus) == len(rows)
+    assert all(s.what == r.what for s, r in pairs)
+
+
+@pytest.mark.parametrize(("percent", "value"), [(50, 50), (99, 99), (100, 100), (1, 1)])
+def test_percentiles_are_nearest_rank(percent: int, value: int) -> None:
+    assert percentile([float(v) for v in range(100, 0, -1)], percent) == value
+
+
+def test_a_single_value_is_every_percentile() -> None:
+    assert percentile([7.0], 50) == percentile([7.0], 99) == 7.0
