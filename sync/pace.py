@@ -1,0 +1,69 @@
+"""How much to ask for at once: sized by what the link and the ledger were measured to take.
+
+A batch should take at most `LINK_S` on the link, so that an alarm that shares the link waits no
+longer, and at most `COMMIT_S` in the ledger. What is in flight covers one round trip and no more.
+"""
+
+from dataclasses import dataclass
+
+LINK_S = 0.2
+COMMIT_S = 0.02
+LIMIT_BYTES_MIN = 4 * 1024
+LIMIT_BYTES_MAX = 1024 * 1024
+# A commit that is slow for its one flush to the medium does not get faster by carrying less.
+COMMIT_LIMIT_BYTES_MIN = 32 * 1024
+FLIGHT_BYTES_MAX = 4 * 1024 * 1024
+WINDOW_MAX = 8
+
+_SPAN_MIN_S = 1e-4
+_RECENT = 0.3  # weight of the newest measurement
+
+
+@dataclass(slots=True)
+class Pace:
+    """Sizes for one connection and lane. Bytes are counted as `limit_bytes` counts them."""
+
+    link_limit: int = LIMIT_BYTES_MIN
+    commit_limit: int = LIMIT_BYTES_MAX
+    round_trip_s: float = 0.0
+    rate: float = 0.0  # bytes a second on the link
+    _answered_at: float = 0.0
+    _measured: bool = False
+
+    @property
+    def limit_bytes(self) -> int:
+        return min(self.link_limit, self.commit_limit)
+
+    @property
+    def window(self) -> int:
+        """How many fetches may be open while there is a backlog."""
+        if not self._measured:
+            return 2
+        limit = self.limit_bytes
+        needed = 1 + round(self.rate * (self.round_trip_s + LINK_S) / limit)
+        return max(2, min(needed, WINDOW_MAX, FLIGHT_BYTES_MAX // limit))
+
+    def answered(self, size: int, asked_at: float, now: float, limit_bytes: int) -> None:
+        """Learn from an answer that the gateway gave at once. `limit_bytes` is what was asked."""
+        elapsed = now - asked_at
+        self.round_trip_s = min(self.round_trip_s, elapsed) if self._measured else elapsed
+        self._measured = True
+        # While several are open the link is busy without a pause: the time since the answer before.
+        span = max(_SPAN_MIN_S, now - max(self._answered_at, asked_at + self.round_trip_s))
+        self._answered_at = now
+        if size < limit_bytes // 2:
+            return
+        rate = size / span
+        self.rate = rate if not self.rate else self.rate + _RECENT * (rate - self.rate)
+        if span > LINK_S:
+            self.link_limit = max(LIMIT_BYTES_MIN, self.link_limit // 2)
+        elif span < LINK_S / 2:
+            self.link_limit = min(LIMIT_BYTES_MAX, self.link_limit * 2)
+
+    def committed(self, size: int, took_s: float) -> None:
+        """Learn from a commit."""
+        if took_s > COMMIT_S and size > COMMIT_LIMIT_BYTES_MIN:
+            shrunk = round(size * max(0.5, COMMIT_S / took_s))
+            self.commit_limit = max(COMMIT_LIMIT_BYTES_MIN, min(self.commit_limit, shrunk))
+        elif took_s < COMMIT_S / 2 and size >= self.commit_limit // 2:
+            self.commit_limit = min(LIMIT_BYTES_MAX, self.commit_limit * 2)

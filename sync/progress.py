@@ -1,0 +1,65 @@
+"""How far the station is with one gateway, in memory: shared by all of its connections.
+
+It only ever says what the ledger has committed, and what was looked at and found empty.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+from events.chain import genesis
+from events.replication import Lane
+from sync.ledger import Commit, Cursor
+
+LOGS_KEPT_MAX = 64
+
+
+@dataclass(slots=True)
+class LogProgress:
+    """One log.
+
+    verified: its history is the one we hold, as far as `main`. Until then nothing is acknowledged:
+        a clone must not forget what only it has.
+    epoch: counts the restarts; a connection that knows an older one begins anew.
+    """
+
+    main: int = 0
+    chain: bytes = b""
+    urgent: int = 0
+    verified: bool = False
+    epoch: int = 0
+
+    def start(self, lane: Lane) -> int:
+        """Return where a lane reads on: what the main lane holds, the urgent lane need not send."""
+        return self.main if lane is Lane.MAIN else max(self.main, self.urgent)
+
+    def committed(self, commit: Commit) -> None:
+        if commit.restart:
+            self.main = self.urgent = 0
+            self.epoch += 1
+        if commit.lane is Lane.URGENT:
+            self.urgent = max(self.urgent, commit.through)
+        elif commit.through >= self.main:
+            self.main, self.chain = commit.through, commit.chain
+            self.verified = True
+
+
+@dataclass(slots=True)
+class Progress:
+    """Every log of one gateway that is, or was lately, offered."""
+
+    logs: dict[str, LogProgress] = field(default_factory=dict)
+
+    def missing(self, log_ids: Iterable[str]) -> tuple[str, ...]:
+        return tuple(log_id for log_id in log_ids if log_id not in self.logs)
+
+    def loaded(self, log_ids: Iterable[str], cursors: Mapping[str, Cursor]) -> None:
+        """Take cursors from the ledger for logs that are not known yet."""
+        for log_id in self.missing(log_ids):
+            cursor = cursors.get(log_id, Cursor())
+            self.logs[log_id] = LogProgress(
+                main=cursor.main,
+                chain=cursor.chain if cursor.main else genesis(log_id),
+                urgent=cursor.urgent,
+            )
+        while len(self.logs) > LOGS_KEPT_MAX:
+            del self.logs[next(iter(self.logs))]

@@ -1,0 +1,246 @@
+"""One log as the station reads it over one connection: open fetches, and where the reading stands."""
+
+from dataclasses import dataclass, field
+
+from events.chain import genesis
+from events.errors import LogGap, LogRewound
+from events.model import Instant
+from events.replication import Batch, Entry, Fetch, Lane
+from sync import messages
+from sync.ledger import Commit
+from sync.messages import MalformedMessage
+from sync.pace import Pace
+from sync.progress import LogProgress
+from sync.verify import Copies, Place, Verdict, check_urgent, judge_main
+
+REFUSALS_MAX = 3
+LOG_GAP = "log-gap"
+CHAIN_MISMATCH = "chain-mismatch"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Load:
+    """Ask the ledger for cursors."""
+
+    log_ids: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Lookup:
+    """Ask the ledger for urgent copies."""
+
+    log_id: str
+    first: int
+    last: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Store:
+    """Have the ledger commit; `received` is when the batch came."""
+
+    commit: Commit
+    received: Instant
+
+
+Work = Load | Lookup | Store
+
+
+@dataclass(slots=True)
+class Answer:
+    """A batch that came for an open fetch; `copies` is None until they were looked up."""
+
+    batch: Batch
+    entries: tuple[Entry, ...]
+    received: Instant
+    copies: Copies | None = None
+
+    def bare(self) -> tuple[int, int] | None:
+        """Return the numbers of the first and the last event without a body, if there is any."""
+        bare = [entry.seq for entry in self.entries if entry.body is None]
+        return (bare[0], bare[-1]) if bare else None
+
+
+@dataclass(slots=True)
+class OpenFetch:
+    fetch: Fetch
+    sent_at: float
+    behind: bool  # there was something to send when it was asked
+    answer: Answer | None = None
+
+
+@dataclass(slots=True)
+class LogReading:
+    """One log on one connection. `sync.sink.Sink` moves it.
+
+    seq, chain: everything up to here was committed, or looked at and empty.
+    anchored: an event of this connection was seen to continue our chain.
+    restart: the history differs from the held one and is read from its beginning.
+    whole_until: bodies are asked for up to here, since a copy was missing.
+    refusals: batches in a row that could not be accepted at this place.
+    """
+
+    log_id: str
+    lane: Lane
+    volatile: bool
+    head: int
+    progress: LogProgress
+    pace: Pace = field(default_factory=Pace)
+    seq: int = 0
+    chain: bytes = b""
+    epoch: int = 0
+    anchored: bool = False
+    restart: bool = False
+    whole_until: int = 0
+    refusals: int = 0
+    retry_at: float = 0.0
+    opens: dict[int, OpenFetch] = field(default_factory=dict)
+    work: Lookup | Store | None = None
+    oddities: list[tuple[str, str]] = field(default_factory=list)
+
+    def rewind(self) -> None:
+        """Forget every open fetch and stand again where the ledger is."""
+        self.opens.clear()
+        self.work = None
+        if self.epoch != self.progress.epoch:
+            self.epoch, self.anchored, self.restart = self.progress.epoch, False, False
+        if self.restart:
+            self.seq, self.chain = 0, genesis(self.log_id)
+        else:
+            self.seq, self.chain = self.progress.start(self.lane), self.progress.chain
+
+    def begin_anew(self) -> None:
+        """Read the log from its first number: its history is not the one that is held."""
+        self.restart, self.anchored = True, False
+        self.rewind()
+
+    def stored(self) -> int:
+        """Return what may be acknowledged."""
+        progress = self.progress
+        if not progress.verified or self.restart:
+            return 0
+        return progress.main if self.lane is Lane.MAIN else progress.start(Lane.URGENT)
+
+    def next_fetch(self, number: int, *, limit_bytes: int) -> Fetch:
+        """Return the fetch that goes on where the newest open one will end."""
+        after, follows = self.seq, 0
+        if self.opens:
+            newest = next(reversed(self.opens.values()))
+            if newest.answer is None:
+                after, follows = 0, newest.fetch.id
+            else:
+                after = newest.answer.batch.through
+        whole = self.lane is Lane.URGENT or self.restart or self.seq < self.whole_until
+        return Fetch(
+            id=number,
+            lane=self.lane,
+            log_id=self.log_id,
+            after=after,
+            follows=follows,
+            stored=self.stored(),
+            limit_bytes=limit_bytes,
+            bare_through=0 if whole else self.progress.urgent,
+        )
+
+    def wanted(self, *, active: bool) -> int:
+        """Return how many fetches should be open now."""
+        if not active or self.lane is Lane.URGENT or self.head <= self.seq:
+            return 1
+        return self.pace.window
+
+    def take(self, waiting: OpenFetch, answer: Answer) -> None:
+        """Check the answer to the oldest open fetch: afterwards it is done, or `work` says what for.
+
+        Raises `LogRewound`, `MissingCopy`, `MalformedMessage`, and `LogGap` for numbers that nobody
+        accounts for; after `REFUSALS_MAX` refusals these are taken as a gap.
+        """
+        if waiting.fetch.limit_bytes == 0:
+            self.opens.pop(waiting.fetch.id)
+        elif answer.batch.head < self.seq:
+            self.head = answer.batch.head
+            raise LogRewound(f"its newest event is {self.head}, up to {self.seq} is held")
+        elif self.lane is Lane.URGENT:
+            self._take_urgent(waiting, answer)
+        else:
+            self._take_main(waiting, answer)
+
+    def drain_oddities(self) -> list[tuple[str, str]]:
+        """Drain reason and text of what was odd but accepted."""
+        oddities, self.oddities = self.oddities, []
+        return oddities
+
+    def _take_urgent(self, waiting: OpenFetch, answer: Answer) -> None:
+        through = answer.batch.through
+        check_urgent(self.seq, answer.entries, through)
+        if not answer.entries:
+            self.seq = through
+            self.progress.urgent = max(self.progress.urgent, through)
+            self.opens.pop(waiting.fetch.id)
+            return
+        commit = Commit(
+            log_id=self.log_id,
+            lane=self.lane,
+            entries=answer.entries,
+            through=through,
+            chain=b"",
+            head=answer.batch.head,
+            volatile=self.volatile,
+        )
+        self.work = Store(commit=commit, received=answer.received)
+
+    def _take_main(self, waiting: OpenFetch, answer: Answer) -> None:
+        batch = answer.batch
+        if not answer.entries and not batch.gaps:
+            if batch.through != self.seq:
+                raise MalformedMessage(f"an empty batch through {batch.through}")
+            self.opens.pop(waiting.fetch.id)
+            return
+        bare = answer.bare()
+        if bare and answer.copies is None:
+            self.work = Lookup(log_id=self.log_id, first=bare[0], last=bare[1])
+            return
+        verdict = judge_main(
+            self._place(),
+            answer.entries,
+            batch.gaps,
+            bare_through=waiting.fetch.bare_through,
+            copies=answer.copies or {},
+        )
+        if verdict.through != batch.through:
+            raise MalformedMessage(f"a batch that ends at {verdict.through}")
+        self._look_for_oddities(verdict)
+        commit = Commit(
+            log_id=self.log_id,
+            lane=self.lane,
+            entries=verdict.entries,
+            through=verdict.through,
+            chain=verdict.chain,
+            head=batch.head,
+            gaps=verdict.gaps + verdict.undeclared,
+            suspect=verdict.suspect,
+            confirmed=verdict.confirmed,
+            restart=self.restart,
+            volatile=self.volatile,
+        )
+        self.work = Store(commit=commit, received=answer.received)
+
+    def _look_for_oddities(self, verdict: Verdict) -> None:
+        for gap in verdict.undeclared[:1]:
+            text = f"numbers {gap.first} to {gap.last} are missing, and were not declared gone"
+            if self.refusals < REFUSALS_MAX:
+                raise LogGap(text)
+            self.oddities.append((LOG_GAP, text))
+        for seq in verdict.suspect[:1]:
+            text = f"event {seq} does not fit its chain value; it is kept as it came"
+            self.oddities.append((CHAIN_MISMATCH, text))
+
+    def _place(self) -> Place:
+        return Place(seq=self.seq, chain=self.chain, anchored=self.anchored)
+
+    def measure(self, waiting: OpenFetch, answer: Answer) -> None:
+        if waiting.behind and answer.entries:
+            self.pace.answered(
+                messages.weight(answer.entries),
+                waiting.sent_at,
+                answer.received.monotonic,
+                waiting.fetch.limit_bytes,
+            )

@@ -1,0 +1,348 @@
+"""The station's half of one connection: one gateway, one path, one lane.
+
+The engine checks who is there, keeps fetches open, checks every batch against what is held, and
+hands commits to its shell. Nothing is acknowledged, and no reading moves on, before `committed`.
+docs/replication.md draws the conversation.
+"""
+
+from collections.abc import Mapping, Sequence
+from enum import StrEnum
+
+from events.errors import LogRewound, SyncError
+from events.kinds import Subkind
+from events.model import Instant
+from events.replication import (
+    HOLD_S,
+    Batch,
+    Entry,
+    Hello,
+    Lane,
+    LogHead,
+    Message,
+    Refused,
+    Welcome,
+)
+from sync import messages
+from sync.ledger import Cursor
+from sync.peers import Notice
+from sync.progress import Progress
+from sync.reading import Answer, Load, LogReading, Lookup, OpenFetch, Store, Work
+from sync.verify import UNKNOWN_CHAIN, MissingCopy
+
+SILENCE_S = 10.0  # nothing heard for so long: the connection is dead
+ANSWER_S = HOLD_S + 4.0  # a fetch that is open for longer is lost
+RETRY_S = 1.0  # after a commit that failed or a batch that was refused
+NOTICES_MAX = 20  # until the shell drains them
+IDENTITY_REFUSED = "identity-refused"
+
+
+class SinkState(StrEnum):
+    WAITING = "waiting"  # for hello
+    LOADING = "loading"  # cursors from the ledger
+    OPEN = "open"
+    REFUSED = "refused"
+    LOST = "lost"
+
+
+class Sink:
+    """Sans-IO. Bytes and `now` go in; bytes, work for the ledger, notices and a deadline come out.
+
+    `gateway` is the name enrolled under the key that the connection proved. The shell does the
+    `work()` it is given and reports with `loaded`, `found`, `committed` or `failed`; until then
+    the same work is returned. `active` is False while another path carries the events.
+    """
+
+    def __init__(
+        self,
+        *,
+        gateway: str,
+        name: str,
+        program: str,
+        boot_id: str,
+        progress: Progress,
+        now: Instant,
+    ) -> None:
+        self._gateway = gateway
+        self._name = name
+        self._program = program
+        self._boot_id = boot_id
+        self._progress = progress
+        self._readings: dict[str, LogReading] = {}
+        self._out: list[bytes] = []
+        self._notices: list[Notice] = []
+        self._load: Load | None = None
+        self._load_at = 0.0
+        self._fetches = 0
+        self._heard = now.monotonic
+        self.hello: Hello | None = None
+        self.state = SinkState.WAITING
+        self.active = True
+        self.ignored = 0
+
+    def receive(self, data: bytes, now: Instant) -> None:
+        """Take one message. What is malformed is noticed and passed over."""
+        if self.state in {SinkState.REFUSED, SinkState.LOST}:
+            self.ignored += 1
+            return
+        self._heard = now.monotonic
+        try:
+            message = messages.decode(data)
+            match message:
+                case Hello():
+                    self._greeted(message, now)
+                case Batch() if self.state is SinkState.OPEN:
+                    self._answered(message, now)
+                case _:
+                    self.ignored += 1
+        except messages.VersionMismatch as error:
+            self.refuse(Subkind.VERSION_MISMATCH, f"{error}: {error.hint}")
+        except messages.MalformedMessage as error:
+            self._notice(Subkind.MALFORMED_MESSAGE, str(error))
+
+    def refuse(self, reason: str, text: str) -> None:
+        """Tell the gateway why, and say no more."""
+        self.state = SinkState.REFUSED
+        self._load = None
+        self._readings.clear()
+        self._send(Refused(reason=reason, text=text[: messages.TEXT_LENGTH_MAX]))
+        self._notice(reason, text)
+
+    def work(self) -> Work | None:
+        """Return what the ledger is to do next for this connection."""
+        if self._load is not None and not self._load_at:
+            return self._load
+        for reading in self._readings.values():
+            if reading.work is not None:
+                return reading.work
+        return None
+
+    def loaded(self, work: Load, cursors: Mapping[str, Cursor], now: Instant) -> None:
+        """Take the cursors that were asked for, and begin to read."""
+        self._progress.loaded(work.log_ids, cursors)
+        if work is self._load:
+            self._load = None
+            self._open(now)
+
+    def found(self, work: Lookup, copies: Sequence[Entry], now: Instant) -> None:
+        """Take the copies that were asked for."""
+        reading = self._readings.get(work.log_id)
+        if reading is None or reading.work is not work:
+            return
+        reading.work = None
+        answer = next(iter(reading.opens.values())).answer
+        if answer is not None:
+            answer.copies = {(e.seq, e.chain): e.body for e in copies if e.body is not None}
+        self._advance(reading, now)
+
+    def committed(self, work: Store, now: Instant, *, took_s: float) -> None:
+        """Note that the ledger holds it. Only now the reading moves on and is acknowledged."""
+        commit = work.commit
+        reading = self._readings.get(commit.log_id)
+        progress = reading.progress if reading else self._progress.logs.get(commit.log_id)
+        if progress is not None:
+            progress.committed(commit)
+        if reading is None or reading.work is not work:
+            return
+        reading.work = None
+        if commit.restart:
+            reading.restart, reading.epoch = False, reading.progress.epoch
+        reading.seq, reading.anchored, reading.refusals = commit.through, True, 0
+        reading.chain = commit.chain
+        reading.opens.pop(next(iter(reading.opens)))
+        reading.pace.committed(messages.weight(commit.entries), took_s)
+        self._advance(reading, now)
+
+    def failed(self, work: Work, now: Instant) -> None:
+        """Note that the ledger could not do it; it is tried again from where the ledger is."""
+        if isinstance(work, Load):
+            if work is self._load:
+                self._load_at = now.monotonic + RETRY_S
+            return
+        log_id = work.log_id if isinstance(work, Lookup) else work.commit.log_id
+        reading = self._readings.get(log_id)
+        if reading is not None and reading.work is work:
+            self._again(reading, now, RETRY_S)
+
+    def activate(self, now: Instant, *, active: bool) -> None:
+        """Carry the events over this connection, or only keep it alive."""
+        if active != self.active:
+            self.active = active
+            for reading in self._readings.values():
+                self._again(reading, now, 0.0)
+
+    def timeout(self, now: Instant) -> None:
+        if self.state in {SinkState.REFUSED, SinkState.LOST}:
+            return
+        if now.monotonic >= self._heard + SILENCE_S:
+            self.state = SinkState.LOST
+            return
+        if self._load_at and now.monotonic >= self._load_at:
+            self._load_at = 0.0
+        for reading in self._readings.values():
+            oldest = min((each.sent_at for each in _unanswered(reading)), default=None)
+            if oldest is not None and now.monotonic >= oldest + ANSWER_S and not reading.work:
+                self._again(reading, now, 0.0)
+            self._pump(reading, now)
+
+    def deadline(self) -> float | None:
+        if self.state in {SinkState.REFUSED, SinkState.LOST}:
+            return None
+        due = [self._heard + SILENCE_S]
+        if self._load_at:
+            due.append(self._load_at)
+        for reading in self._readings.values():
+            if reading.retry_at:
+                due.append(reading.retry_at)
+            if not reading.work:
+                due += [each.sent_at + ANSWER_S for each in _unanswered(reading)]
+        return min(due)
+
+    def to_send(self) -> list[bytes]:
+        """Drain the messages to send, in order."""
+        out, self._out = self._out, []
+        return out
+
+    def notices(self) -> list[Notice]:
+        """Drain what people must be told."""
+        notices, self._notices = self._notices, []
+        return notices
+
+    def _send(self, message: Message) -> None:
+        self._out.append(messages.encode(message))
+
+    def _notice(self, reason: str, text: str, log_id: str = "") -> None:
+        if len(self._notices) < NOTICES_MAX:
+            self._notices.append(
+                Notice(reason=reason, text=text, gateway=self._gateway, log_id=log_id)
+            )
+
+    def _greeted(self, hello: Hello, now: Instant) -> None:
+        if hello.name != self._gateway:
+            text = (
+                f"the key of gateway {self._gateway} was used under the name {hello.name[:100]!r}"
+            )
+            self.refuse(IDENTITY_REFUSED, text)
+            return
+        if self.hello and (hello.lane, hello.path) != (self.hello.lane, self.hello.path):
+            raise messages.MalformedMessage("a hello for another lane or path on one connection")
+        self.hello = hello
+        self._send(
+            Welcome(
+                protocol=messages.common_version(hello.protocol_min, hello.protocol_max),
+                program=self._program,
+                name=self._name,
+                stamp=messages.stamp(now, self._boot_id),
+            )
+        )
+        if self.state is SinkState.WAITING:
+            self.state = SinkState.LOADING
+        missing = self._progress.missing(log.log_id for log in hello.logs)
+        if missing:
+            self._load, self._load_at = Load(log_ids=missing), 0.0
+        else:
+            self._open(now)
+
+    def _open(self, now: Instant) -> None:
+        hello = self.hello
+        if hello is None:
+            return
+        self.state = SinkState.OPEN
+        offered = {log.log_id: log for log in hello.logs}
+        for log_id in self._readings.keys() - offered.keys():
+            del self._readings[log_id]
+        for log_id, log in offered.items():
+            reading = self._readings.get(log_id)
+            if reading is None:
+                reading = self._begin(hello.lane, log)
+            reading.head = max(reading.head, log.head)
+            self._pump(reading, now)
+
+    def _begin(self, lane: Lane, log: LogHead) -> LogReading:
+        progress = self._progress.logs[log.log_id]
+        reading = LogReading(log.log_id, lane, log.volatile, log.head, progress)
+        reading.epoch = progress.epoch
+        reading.rewind()
+        self._readings[log.log_id] = reading
+        if lane is Lane.MAIN:
+            progress.verified = progress.start(Lane.URGENT) == 0
+            if log.head == progress.main and progress.chain != UNKNOWN_CHAIN and log.head > 0:
+                progress.verified = log.chain == progress.chain
+                if not progress.verified:
+                    self._rewound(reading, f"another event is numbered {log.head} there")
+        return reading
+
+    def _answered(self, batch: Batch, now: Instant) -> None:
+        reading = self._readings.get(batch.log_id)
+        waiting = reading.opens.get(batch.id) if reading else None
+        if reading is None or waiting is None or waiting.answer or batch.lane is not reading.lane:
+            self.ignored += 1  # late, doubled, or of a conversation that is over
+            return
+        try:
+            entries = messages.decode_entries(batch)
+        except messages.MalformedMessage as error:
+            self._refused(reading, error, now)
+            return
+        waiting.answer = Answer(batch, entries, now)
+        reading.head = max(reading.head, batch.head)
+        reading.measure(waiting, waiting.answer)
+        self._advance(reading, now)
+
+    def _advance(self, reading: LogReading, now: Instant) -> None:
+        """Take the answers that came, in the order in which they were asked for."""
+        while reading.work is None and reading.opens:
+            waiting = next(iter(reading.opens.values()))
+            if waiting.answer is None:
+                break
+            try:
+                reading.take(waiting, waiting.answer)
+            except LogRewound as error:
+                self._rewound(reading, str(error))
+            except MissingCopy as error:
+                reading.whole_until = error.seq
+                reading.rewind()
+            except SyncError as error:
+                self._refused(reading, error, now)
+            for reason, text in reading.drain_oddities():
+                self._notice(reason, text, reading.log_id)
+        self._pump(reading, now)
+
+    def _rewound(self, reading: LogReading, text: str) -> None:
+        self._notice(Subkind.LOG_REWOUND, text, reading.log_id)
+        reading.progress.verified = False
+        if reading.lane is Lane.MAIN:
+            reading.begin_anew()
+            return
+        # The main lane finds out for itself; here the urgent events are only looked for again.
+        reading.progress.urgent = 0
+        reading.rewind()
+        reading.seq = 0
+
+    def _refused(self, reading: LogReading, error: SyncError, now: Instant) -> None:
+        if isinstance(error, messages.MalformedMessage):
+            self._notice(Subkind.MALFORMED_MESSAGE, str(error), reading.log_id)
+        reading.refusals += 1
+        self._again(reading, now, RETRY_S)
+
+    def _again(self, reading: LogReading, now: Instant, after_s: float) -> None:
+        reading.rewind()
+        reading.retry_at = now.monotonic + after_s if after_s else 0.0
+        self._pump(reading, now)
+
+    def _pump(self, reading: LogReading, now: Instant) -> None:
+        """Keep as many fetches open as the pace asks for."""
+        if self.state is not SinkState.OPEN or now.monotonic < reading.retry_at:
+            return
+        reading.retry_at = 0.0
+        if reading.epoch != reading.progress.epoch and not reading.work:
+            reading.rewind()
+        while len(reading.opens) < reading.wanted(active=self.active):
+            self._fetches += 1
+            limit = reading.pace.limit_bytes if self.active else 0
+            fetch = reading.next_fetch(self._fetches, limit_bytes=limit)
+            behind = reading.head > reading.seq
+            reading.opens[fetch.id] = OpenFetch(fetch, now.monotonic, behind)
+            self._send(fetch)
+
+
+def _unanswered(reading: LogReading) -> list[OpenFetch]:
+    return [each for each in reading.opens.values() if each.answer is None]

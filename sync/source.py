@@ -1,0 +1,340 @@
+"""The gateway's half of one connection: one station, one path, one lane.
+
+The engine says hello, keeps the station's open fetches, asks its shell for readings of the log and
+answers. It never sends an event that nobody asked for, and it passes on what the station
+acknowledges. docs/replication.md draws the conversation.
+"""
+
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from events.errors import SyncError
+from events.model import Instant
+from events.replication import (
+    HOLD_S,
+    PROTOCOL_MAX,
+    PROTOCOL_MIN,
+    Batch,
+    Fetch,
+    Hello,
+    Lane,
+    LogHead,
+    Message,
+    Refused,
+    Welcome,
+)
+from sync import messages
+from sync.log import Reading
+
+SILENCE_S = 8.0  # nothing heard for so long: the station's program does not answer
+GREETING_RETRY_S = 2.0  # a hello without an answer is said again
+READ_RETRY_S = 0.5  # a log that could not be read is tried again
+FETCHES_OPEN_MAX = 16  # for each log
+ENDS_KEPT_MAX = 64  # answered fetches that another one may still follow
+LIMIT_BYTES_MAX = 1024 * 1024  # one batch, whatever a station asks for
+
+
+class SourceState(StrEnum):
+    GREETING = "greeting"  # hello said, no answer yet
+    UP = "up"
+    SILENT = "silent"
+    REFUSED = "refused"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReadRequest:
+    """What the shell is to read from the log; `fetch` tells which fetch it is for."""
+
+    fetch: int
+    log_id: str
+    lane: Lane
+    after: int
+    limit_bytes: int
+    bare_through: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Mark:
+    """The station holds this lane of a log up to `stored`."""
+
+    log_id: str
+    lane: Lane
+    stored: int
+
+
+@dataclass(slots=True)
+class _Open:
+    """A fetch that waits for its answer. `after` is None until the fetch before it is answered."""
+
+    fetch: Fetch
+    since: float
+    after: int | None
+    not_before: float = 0.0
+
+
+@dataclass(slots=True)
+class _Offer:
+    """One log on this connection."""
+
+    head: int
+    opens: deque[_Open] = field(default_factory=deque)
+    ends: dict[int, int] = field(default_factory=dict)
+    newest_id: int = 0
+    acknowledged: int = 0
+
+
+class Source:
+    """Sans-IO. Bytes and `now` go in; bytes, readings to make, marks and a deadline come out.
+
+    The shell calls `connect` when the socket has a connection, `changed` when the log grew, and
+    answers every `wants()` with `read` or `unreadable`. After `SILENT` or `REFUSED` it drops the
+    connection.
+    """
+
+    def __init__(self, *, name: str, program: str, boot_id: str, lane: Lane, path: str) -> None:
+        self._name = name
+        self._program = program
+        self._boot_id = boot_id
+        self._lane = lane
+        self._path = path
+        self._logs: tuple[LogHead, ...] = ()
+        self._offers: dict[str, _Offer] = {}
+        self._out: list[bytes] = []
+        self._marks: list[Mark] = []
+        self._reading: ReadRequest | None = None
+        self._heard = 0.0
+        self._greeted = 0.0
+        self.state = SourceState.SILENT
+        self.refusal: Refused | None = None
+        self.welcome: Welcome | None = None
+        self.ignored = 0
+        self.malformed = 0
+
+    def connect(self, logs: Sequence[LogHead], now: Instant) -> None:
+        """Begin on a fresh connection; nothing of an earlier one is kept."""
+        self._offers.clear()
+        self._out.clear()
+        self._reading = None
+        self._heard = now.monotonic
+        self.state = SourceState.GREETING
+        self.refusal = self.welcome = None
+        self._offer(logs)
+        self._greet(now)
+
+    def changed(self, logs: Sequence[LogHead], now: Instant) -> None:
+        """Take the heads of the logs; a log that came or went is told to the station."""
+        before = [(log.log_id, log.volatile) for log in self._logs]
+        self._offer(logs)
+        if before != [(log.log_id, log.volatile) for log in self._logs] and self._alive():
+            self._greet(now)
+
+    def receive(self, data: bytes, now: Instant) -> None:
+        """Take one message. A malformed one is counted and passed over."""
+        if not self._alive():
+            return
+        try:
+            message = messages.decode(data)
+        except SyncError:
+            self.malformed += 1
+            return
+        self._heard = now.monotonic
+        match message:
+            case Welcome():
+                self._welcomed(message)
+            case Refused():
+                self._refused(message)
+            case Fetch():
+                self._fetch(message, now)
+            case _:
+                self.ignored += 1
+
+    def wants(self) -> list[ReadRequest]:
+        """Return the reading to make now: one at a time, and the same until it is answered."""
+        if self._reading is None and self._alive():
+            self._reading = self._next_reading()
+        return [] if self._reading is None else [self._reading]
+
+    def read(self, request: ReadRequest, reading: Reading, now: Instant) -> None:
+        """Take what the log holds."""
+        found = self._requested(request)
+        if found is None:
+            return
+        offer, waiting = found
+        offer.head = max(offer.head, reading.head)  # it may have grown while it was read
+        if reading.entries or reading.gaps or reading.head < request.after:
+            self._answer(offer, waiting, reading)
+        elif reading.through > request.after:
+            waiting.after = reading.through
+        elif reading.head > reading.through:
+            waiting.not_before = now.monotonic + READ_RETRY_S
+
+    def unreadable(self, request: ReadRequest, now: Instant) -> None:
+        """Note that the log could not be read; it is tried again while the fetch is held."""
+        found = self._requested(request)
+        if found is not None:
+            found[1].not_before = now.monotonic + READ_RETRY_S
+
+    def timeout(self, now: Instant) -> None:
+        if not self._alive():
+            return
+        if now.monotonic >= self._heard + SILENCE_S:
+            self.state = SourceState.SILENT
+            return
+        if self.state is SourceState.GREETING and self._greeting_due() <= now.monotonic:
+            self._greet(now)
+        for offer in self._offers.values():
+            while offer.opens and offer.opens[0].since + HOLD_S <= now.monotonic:
+                self._let_go(offer)
+            for waiting in offer.opens:
+                if waiting.not_before <= now.monotonic:
+                    waiting.not_before = 0.0
+
+    def deadline(self) -> float | None:
+        if not self._alive():
+            return None
+        due = [self._heard + SILENCE_S]
+        if self.state is SourceState.GREETING:
+            due.append(self._greeting_due())
+        for offer in self._offers.values():
+            due += [waiting.since + HOLD_S for waiting in offer.opens]
+            due += [waiting.not_before for waiting in offer.opens if waiting.not_before]
+        return min(due)
+
+    def to_send(self) -> list[bytes]:
+        """Drain the messages to send, in order."""
+        out, self._out = self._out, []
+        return out
+
+    def marks(self) -> list[Mark]:
+        """Drain what the station acknowledged."""
+        marks, self._marks = self._marks, []
+        return marks
+
+    def _alive(self) -> bool:
+        return self.state in {SourceState.GREETING, SourceState.UP}
+
+    def _greeting_due(self) -> float:
+        return self._greeted + GREETING_RETRY_S
+
+    def _send(self, message: Message) -> None:
+        self._out.append(messages.encode(message))
+
+    def _greet(self, now: Instant) -> None:
+        self._greeted = now.monotonic
+        self._send(
+            Hello(
+                protocol_min=PROTOCOL_MIN,
+                protocol_max=PROTOCOL_MAX,
+                program=self._program,
+                name=self._name,
+                boot_id=self._boot_id,
+                lane=self._lane,
+                path=self._path,
+                logs=self._logs,
+                stamp=messages.stamp(now, self._boot_id),
+            )
+        )
+
+    def _offer(self, logs: Sequence[LogHead]) -> None:
+        self._logs = tuple(logs[: messages.LOGS_MAX])
+        offered = {log.log_id: log for log in self._logs}
+        for log_id in self._offers.keys() - offered.keys():
+            del self._offers[log_id]
+        for log_id, log in offered.items():
+            offer = self._offers.setdefault(log_id, _Offer(log.head))
+            offer.head = log.head
+
+    def _welcomed(self, message: Welcome) -> None:
+        if PROTOCOL_MIN <= message.protocol <= PROTOCOL_MAX:
+            self.welcome = message
+            self.state = SourceState.UP
+        else:
+            text = f"the station chose protocol {message.protocol}, which was not offered"
+            self._refused(Refused(reason="version-mismatch", text=text))
+
+    def _refused(self, message: Refused) -> None:
+        self.refusal = message
+        self.state = SourceState.REFUSED
+
+    def _fetch(self, fetch: Fetch, now: Instant) -> None:
+        offer = self._offers.get(fetch.log_id)
+        if offer is None or fetch.lane is not self._lane or not self._is_new(offer, fetch):
+            self.ignored += 1
+            return
+        offer.newest_id = max(offer.newest_id, fetch.id)
+        # A number beyond our head was said of another history: it must not let us forget ours.
+        if offer.acknowledged < fetch.stored <= offer.head:
+            offer.acknowledged = fetch.stored
+            self._marks.append(Mark(log_id=fetch.log_id, lane=self._lane, stored=fetch.stored))
+        after = offer.ends.get(fetch.follows) if fetch.follows else fetch.after
+        offer.opens.append(_Open(fetch, now.monotonic, after))
+
+    def _is_new(self, offer: _Offer, fetch: Fetch) -> bool:
+        if len(offer.opens) >= FETCHES_OPEN_MAX or fetch.id <= offer.newest_id - ENDS_KEPT_MAX:
+            return False
+        known = fetch.id in offer.ends or any(fetch.id == each.fetch.id for each in offer.opens)
+        return not known
+
+    def _next_reading(self) -> ReadRequest | None:
+        for log_id, offer in self._offers.items():
+            for waiting in offer.opens:
+                if waiting.after is None or waiting.fetch.limit_bytes == 0 or waiting.not_before:
+                    continue
+                if waiting.after == offer.head:
+                    continue
+                return ReadRequest(
+                    fetch=waiting.fetch.id,
+                    log_id=log_id,
+                    lane=self._lane,
+                    after=waiting.after,
+                    limit_bytes=min(waiting.fetch.limit_bytes, LIMIT_BYTES_MAX),
+                    bare_through=waiting.fetch.bare_through,
+                )
+        return None
+
+    def _requested(self, request: ReadRequest) -> tuple[_Offer, _Open] | None:
+        if request is not self._reading:
+            return None
+        self._reading = None
+        offer = self._offers.get(request.log_id)
+        for waiting in offer.opens if offer else ():
+            if offer and waiting.fetch.id == request.fetch:
+                return offer, waiting
+        return None
+
+    def _let_go(self, offer: _Offer) -> None:
+        """Answer the oldest fetch with nothing: the sign of life."""
+        waiting = offer.opens[0]
+        if waiting.after is None:  # the fetch before it never came
+            offer.opens.popleft()
+            self.ignored += 1
+            return
+        through = waiting.after
+        self._answer(
+            offer, waiting, Reading(entries=(), gaps=(), through=through, head=offer.head)
+        )
+
+    def _answer(self, offer: _Offer, waiting: _Open, reading: Reading) -> None:
+        fetch = waiting.fetch
+        packed, encoding = messages.encode_entries(reading.entries)
+        self._send(
+            Batch(
+                id=fetch.id,
+                lane=self._lane,
+                log_id=fetch.log_id,
+                entries=packed,
+                encoding=encoding,
+                through=reading.through,
+                head=reading.head,
+                gaps=reading.gaps,
+            )
+        )
+        offer.opens.remove(waiting)
+        offer.ends[fetch.id] = reading.through
+        while len(offer.ends) > ENDS_KEPT_MAX:
+            del offer.ends[next(iter(offer.ends))]
+        for other in offer.opens:
+            if other.fetch.follows == fetch.id:
+                other.after = reading.through
