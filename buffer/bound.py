@@ -1,0 +1,66 @@
+"""How the declared bytes of a store are divided."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Final
+
+from buffer.entries import Pending
+
+BOUND_BYTES_DEFAULT: Final = 1024**3
+BOUND_BYTES_MIN: Final = 1024**2
+RESERVE_BYTES_MIN: Final = 64 * 1024
+WAL_BYTES_MAX: Final = 1024**2
+GROUP_BYTES_MAX: Final = 512 * 1024
+GROUP_EVENTS_MAX: Final = 4096
+
+# What an event takes in its table beyond its body (columns, chain value, page fill), upwards.
+_ROW_BYTES: Final = 160
+_FILL: Final = 1.25
+_COMMIT_BYTES: Final = 4096
+
+
+@dataclass(frozen=True, slots=True)
+class Bound:
+    """A store of `total_bytes`, its write-ahead log included.
+
+    wal_bytes: the write-ahead log is folded into the file beyond this size.
+    group_bytes: the bodies of one commit; a single record may be longer.
+    reserve_bytes: what only urgent events may use.
+    """
+
+    total_bytes: int
+
+    @property
+    def wal_bytes(self) -> int:
+        return min(WAL_BYTES_MAX, self.total_bytes // 8)
+
+    @property
+    def group_bytes(self) -> int:
+        return min(GROUP_BYTES_MAX, self.total_bytes // 16)
+
+    @property
+    def reserve_bytes(self) -> int:
+        return max(RESERVE_BYTES_MIN, self.total_bytes // 10)
+
+    @property
+    def file_bytes(self) -> int:
+        """The most that the pages of the file may take: the write-ahead log has the rest."""
+        return self.total_bytes - self.wal_bytes - 2 * self.group_bytes
+
+    def limit_bytes(self, *, reserve: bool) -> int:
+        """Return what may be in use after an event with or without the right to the reserve."""
+        return self.file_bytes - (0 if reserve else self.reserve_bytes)
+
+    @property
+    def trim_from_bytes(self) -> int:
+        """Beyond this, delivered events are trimmed ahead of need, down to `trim_to_bytes`."""
+        return self.limit_bytes(reserve=False) * 15 // 16
+
+    @property
+    def trim_to_bytes(self) -> int:
+        return self.limit_bytes(reserve=False) * 14 // 16
+
+
+def cost_bytes(items: Iterable[Pending]) -> int:
+    """Return about what records will take in the file, rather too much than too little."""
+    return _COMMIT_BYTES + int(sum(len(item.body) + _ROW_BYTES for item in items) * _FILL)

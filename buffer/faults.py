@@ -1,0 +1,69 @@
+"""SQLite's and the system's errors in the store's own words: translated here and nowhere else."""
+
+import errno
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Final
+
+from events.errors import (
+    StoreCorrupt,
+    StoreError,
+    StoreFull,
+    StoreLocked,
+    StoreNewer,
+    StoreReadOnly,
+)
+
+_PRIMARY_CODE: Final = 0xFF  # SQLite's extended result codes keep the primary one in the low byte
+
+_BY_RESULT_CODE: Final[dict[int, type[StoreError]]] = {
+    sqlite3.SQLITE_FULL: StoreFull,
+    sqlite3.SQLITE_READONLY: StoreReadOnly,
+    sqlite3.SQLITE_CANTOPEN: StoreReadOnly,
+    sqlite3.SQLITE_PERM: StoreReadOnly,
+    sqlite3.SQLITE_AUTH: StoreReadOnly,
+    sqlite3.SQLITE_BUSY: StoreLocked,
+    sqlite3.SQLITE_LOCKED: StoreLocked,
+    sqlite3.SQLITE_CORRUPT: StoreCorrupt,
+    sqlite3.SQLITE_NOTADB: StoreCorrupt,
+}
+
+_BY_ERRNO: Final[dict[int, type[StoreError]]] = {
+    errno.ENOSPC: StoreFull,
+    errno.EDQUOT: StoreFull,
+    errno.EFBIG: StoreFull,
+    errno.EROFS: StoreReadOnly,
+    errno.EACCES: StoreReadOnly,
+    errno.EPERM: StoreReadOnly,
+    errno.ENOTDIR: StoreReadOnly,
+}
+
+HINTS: Final[dict[type[StoreError], str]] = {
+    StoreError: "look at the medium: `dmesg` shows what the kernel says of it; it is tried again",
+    StoreFull: "free space on the medium that holds the store; it is tried again by itself",
+    StoreReadOnly: (
+        "let the service's user write to the data folder; if the file system turned read-only, "
+        "the card is probably worn"
+    ),
+    StoreLocked: (
+        "another program holds the store: stop it (a second gateway with the same data_dir?); "
+        "to look inside use `nplus-gateway snapshot`"
+    ),
+    StoreCorrupt: "the damaged file is set aside, never deleted, and a new log begins",
+    StoreNewer: "the file is set aside; the program version that wrote it can read it",
+}
+
+
+@contextmanager
+def translated(doing: str) -> Iterator[None]:
+    """Turn what SQLite or the system raises while `doing` something into a `StoreError`."""
+    try:
+        yield
+    except sqlite3.Error as error:
+        code = getattr(error, "sqlite_errorcode", None)
+        kind = _BY_RESULT_CODE.get(code & _PRIMARY_CODE, StoreError) if code else StoreError
+        raise kind(f"{doing}: {error}", hint=HINTS[kind]) from error
+    except OSError as error:
+        kind = _BY_ERRNO.get(error.errno or 0, StoreError)
+        raise kind(f"{doing}: {error.strerror or error}", hint=HINTS[kind]) from error

@@ -1,0 +1,400 @@
+"""The log: append-only, numbered without gaps, chained, durable when `append` returns.
+
+Synchronous, on one connection, in one thread: the writer's. Tests drive it by hand.
+"""
+
+import secrets
+import sqlite3
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import chain as chained
+from pathlib import Path
+from typing import Final, Self
+
+from buffer import schema
+from buffer.bound import BOUND_BYTES_DEFAULT, Bound, cost_bytes
+from buffer.entries import Pending, Reading
+from buffer.faults import HINTS, translated
+from buffer.memory import Checkpoint, Memory, readable
+from buffer.reading import LogReader
+from events import __version__
+from events.chain import genesis, link
+from events.errors import StoreCorrupt, StoreNewer
+from events.replication import Lane, LogHead
+
+FILE_NAME: Final = "events.db"
+TRIMMED: Final = "trimmed"
+TRIM_EVENTS: Final = 512  # in one transaction
+VACUUM_PAGES: Final = 64  # in one step
+
+_LOG_ID_BYTES: Final = 8
+_COLUMNS: Final = "seq, chain, kind, point, at_us, body"
+_COLUMN_COUNT: Final = 6
+_ROWS_AT_ONCE: Final = (64, 8, 1)  # one statement each, so that a group takes few calls
+_DELETE: Final = (
+    "DELETE FROM routine_event WHERE seq <= ?",
+    "DELETE FROM urgent_event WHERE seq <= ?",
+)
+_VALUES: Final = "(" + ", ".join("?" * _COLUMN_COUNT) + ")"
+
+Marks = Mapping[tuple[str, Lane], int]
+"""The number up to which each station (its public key) holds each lane."""
+
+_Row = tuple[int, bytes, str, str, int | None, bytes]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Notes:
+    """What may ride on a commit: marks of stations, and the newest state of conditions."""
+
+    marks: Marks | None = None
+    checkpoint: Checkpoint | None = None
+
+    def __bool__(self) -> bool:
+        return self.marks is not None or self.checkpoint is not None
+
+
+NO_NOTES: Final = Notes()
+
+
+class EventLog:
+    """One open store. Every method raises `StoreError`; none leaves a transaction open."""
+
+    def __init__(self, path: Path, connection: sqlite3.Connection, bound: Bound) -> None:
+        self.path = path
+        self.bound = bound
+        self.connection = connection
+        self._reader = LogReader(connection, lambda: self._seq)
+        self._wal_path = path.with_name(path.name + "-wal")
+        self._log_id, self._checkpoint = self._identity()
+        self._first, self._seq, self._chain = self._ends()
+        self._wal_written = 0
+        self._used = self._pages_used()
+        page_limit = bound.file_bytes // schema.PAGE_BYTES
+        schema.pragma(connection, f"max_page_count = {page_limit}")
+        schema.pragma(connection, f"journal_size_limit = {bound.wal_bytes}")
+        # We fold it in ourselves, after the producers have their answer; this is the fallback.
+        schema.pragma(
+            connection, f"wal_autocheckpoint = {4 * bound.wal_bytes // schema.PAGE_BYTES}"
+        )
+
+    @classmethod
+    def open(
+        cls, path: Path, *, bound: Bound | None = None, created_us: int | None = None
+    ) -> Self:
+        """Open the store at `path`, or begin a new log there.
+
+        Checks that the newest event fits the chain. `created_us` is written into a new log.
+        """
+        connection = schema.connect(path)
+        try:
+            with translated(f"cannot open the store {path}"):
+                _begin(connection, created_us)
+                return cls(path, connection, bound or Bound(BOUND_BYTES_DEFAULT))
+        except BaseException:
+            connection.close()
+            raise
+
+    def close(self) -> None:
+        with translated("cannot close the store"):
+            self.connection.close()
+
+    @property
+    def head(self) -> LogHead:
+        return LogHead(log_id=self._log_id, first=self._first, head=self._seq, chain=self._chain)
+
+    @property
+    def file_bytes(self) -> int:
+        """The bytes on the medium, write-ahead log included."""
+        total = 0
+        for path in (self.path, self._wal_path):
+            try:
+                total += path.stat().st_size
+            except OSError:
+                continue  # no write-ahead log, or a medium that is gone
+        return total
+
+    def has_room(self, items: Sequence[Pending], *, reserve: bool) -> bool:
+        """Tell whether records fit the bound; `reserve` is the right to use the reserve."""
+        limit = self.bound.limit_bytes(reserve=reserve)
+        need = cost_bytes(items)
+        if self._used + need > limit:
+            self._used = self._pages_used()  # what is counted up is more than what is used
+        return self._used + need <= limit
+
+    def append(self, items: Sequence[Pending], notes: Notes = NO_NOTES) -> int:
+        """Make records durable in one transaction and return the number of the first.
+
+        They have consecutive numbers in the order given.
+        """
+        seq, chain = self._seq, self._chain
+        routine: list[_Row] = []
+        urgent: list[_Row] = []
+        for item in items:
+            seq += 1
+            chain = link(chain, seq, item.body)
+            record = item.record
+            seen = record.observation
+            row = (seq, chain, str(seen.kind), str(seen.point), record.stamp.wall_us, item.body)
+            (urgent if record.urgent else routine).append(row)
+        with self._transaction("cannot store events"):
+            self._insert("routine_event", routine)
+            self._insert("urgent_event", urgent)
+            self._write_notes(notes)
+        first = self._seq + 1
+        self._seq, self._chain = seq, chain
+        cost = cost_bytes(items)
+        self._used += cost
+        self._wal_written += cost
+        return first
+
+    def write_notes(self, notes: Notes) -> None:
+        """Make notes durable in a transaction of their own."""
+        with self._transaction("cannot store marks"):
+            self._write_notes(notes)
+
+    def read(
+        self, lane: Lane, after: int, *, limit_bytes: int, bare_through: int = 0
+    ) -> Generator[None, None, Reading]:
+        """Return entries of a lane in slices; see `sync.log.Log.read` for the meaning."""
+        return self._reader.read(lane, after, limit_bytes=limit_bytes, bare_through=bare_through)
+
+    def body(self, seq: int) -> bytes | None:
+        """Return the bytes of one event, None if it is not held."""
+        with translated("cannot read the log"):
+            row = self._event(seq)
+        return None if row is None else row[1]
+
+    def marks(self) -> dict[tuple[str, Lane], int]:
+        with translated("cannot read the marks"):
+            query = "SELECT station, lane, seq FROM mark"
+            rows = self.connection.execute(query).fetchall()
+        lanes = {str(lane): lane for lane in Lane}
+        return {(station, lanes[lane]): seq for station, lane, seq in rows if lane in lanes}
+
+    def memory(self) -> Memory:
+        """Return what was last stored of everything: the copy, and the events after it."""
+        memory = Memory()
+        with translated("cannot read the newest states"):
+            memory.load(
+                self._checkpoint,
+                self.connection.execute(
+                    "SELECT point, kind, subkind, seq, body FROM latest ORDER BY seq"
+                ),
+                self.connection.execute("SELECT source, seq, raw FROM last_raw ORDER BY seq"),
+            )
+            query = """
+                SELECT seq, body FROM routine_event WHERE seq > :seq
+                UNION ALL SELECT seq, body FROM urgent_event WHERE seq > :seq ORDER BY seq
+            """
+            for seq, body in self.connection.execute(query, {"seq": self._checkpoint}):
+                record = readable(body)
+                if record is not None:
+                    memory.note(seq, record.observation, body)
+        return memory
+
+    def trim(self, through: int) -> int:
+        """Delete at most `TRIM_EVENTS` of the oldest events up to `through`; return how many.
+
+        The newest event always stays. What is gone is declared as a gap, with the chain values
+        at both ends.
+        """
+        with self._transaction("cannot trim the log"):
+            last = min(through, self._first + TRIM_EVENTS - 1, self._seq - 1, self._before_gap())
+            if last < self._first:
+                return 0
+            after = self._chain_at(last)
+            if after is None:
+                raise StoreCorrupt(f"event {last} is missing", hint=HINTS[StoreCorrupt])
+            count = 0
+            for statement in _DELETE:
+                count += self.connection.execute(statement, (last,)).rowcount
+            self._declare_trimmed(last, after)
+        self._first = self._oldest() or self._seq + 1
+        self._used = self._pages_used()
+        return count
+
+    @property
+    def trim_due(self) -> bool:
+        """Tell whether delivered events should go before somebody has to wait for it."""
+        return self._used > self.bound.trim_from_bytes
+
+    @property
+    def trim_enough(self) -> bool:
+        return self._used <= self.bound.trim_to_bytes
+
+    @property
+    def fold_due(self) -> bool:
+        """Tell whether the write-ahead log is long enough to be folded into the file."""
+        return self._wal_written >= self.bound.wal_bytes
+
+    def fold(self) -> None:
+        """Fold the write-ahead log into the file; give pages back if the file is over its bound."""
+        with translated("cannot checkpoint the store"):
+            schema.pragma(self.connection, "wal_checkpoint(PASSIVE)")
+            self._wal_written = 0
+            if self._page_count() * schema.PAGE_BYTES > self.bound.file_bytes:
+                self.connection.execute(f"PRAGMA incremental_vacuum({VACUUM_PAGES})").fetchall()
+
+    def quick_check(self) -> list[str]:
+        """Let SQLite look over the whole file; an empty list is a clean bill. Takes its time."""
+        with translated("cannot check the store"):
+            rows = self.connection.execute("PRAGMA quick_check").fetchall()
+        return [text for (text,) in rows if text != "ok"]
+
+    # ------------------------------------------------------------------ inside
+
+    @contextmanager
+    def _transaction(self, failing: str) -> Iterator[None]:
+        with translated(failing):
+            self.connection.execute("BEGIN IMMEDIATE")
+            try:
+                yield
+                self.connection.execute("COMMIT")
+            except BaseException:
+                # SQLite has rolled back by itself after the worst errors.
+                if self.connection.in_transaction:
+                    self.connection.execute("ROLLBACK")
+                raise
+
+    def _insert(self, table: str, rows: list[_Row]) -> None:
+        at = 0
+        for width in _ROWS_AT_ONCE:
+            statement = _insert_statement(table, width)
+            while len(rows) - at >= width:
+                values = tuple(chained.from_iterable(rows[at : at + width]))
+                self.connection.execute(statement, values)
+                at += width
+
+    def _write_notes(self, notes: Notes) -> None:
+        execute_many = self.connection.executemany
+        if notes.marks is not None:
+            execute_many(
+                "INSERT INTO mark (station, lane, seq) VALUES (?, ?, ?) "
+                "ON CONFLICT DO UPDATE SET seq = excluded.seq",
+                [(station, str(lane), seq) for (station, lane), seq in notes.marks.items()],
+            )
+        if (checkpoint := notes.checkpoint) is not None:
+            execute_many(
+                "INSERT INTO latest (point, kind, subkind, seq, body) VALUES (?, ?, ?, ?, ?) "
+                "ON CONFLICT DO UPDATE SET seq = excluded.seq, body = excluded.body",
+                checkpoint.latest,
+            )
+            execute_many(
+                "INSERT INTO last_raw (source, seq, raw) VALUES (?, ?, ?) "
+                "ON CONFLICT DO UPDATE SET seq = excluded.seq, raw = excluded.raw",
+                checkpoint.last_raw,
+            )
+            execute_many(
+                "DELETE FROM latest WHERE point = ? AND kind = ? AND subkind = ?",
+                checkpoint.forgotten,
+            )
+            execute_many(
+                "DELETE FROM last_raw WHERE source = ?",
+                [(source,) for source in checkpoint.forgotten_sources],
+            )
+            self.connection.execute("UPDATE log SET checkpoint = ?", (checkpoint.through,))
+
+    def _identity(self) -> tuple[str, int]:
+        row = self.connection.execute(
+            "SELECT log_id, chain_algorithm, checkpoint FROM log WHERE id = 1"
+        ).fetchone()
+        if row is None:
+            raise StoreCorrupt(f"{self.path} names no log", hint=HINTS[StoreCorrupt])
+        log_id, algorithm, checkpoint = row
+        if algorithm != schema.CHAIN_ALGORITHM:
+            raise StoreNewer(
+                f"{self.path} is chained by {algorithm}, which this program does not know",
+                hint=HINTS[StoreNewer],
+            )
+        return log_id, checkpoint
+
+    def _ends(self) -> tuple[int, int, bytes]:
+        """Return the oldest and the newest number and the chain value at the newest, checked."""
+        newest = self.connection.execute(
+            "SELECT max(coalesce((SELECT max(seq) FROM routine_event), 0), "
+            "coalesce((SELECT max(seq) FROM urgent_event), 0), "
+            "coalesce((SELECT max(last) FROM gap), 0))"
+        ).fetchone()[0]
+        first = self._oldest() or newest + 1
+        if newest == 0:
+            return first, 0, genesis(self._log_id)
+        chain = self._chain_at(newest)
+        before = genesis(self._log_id) if newest == 1 else self._chain_at(newest - 1)
+        event = self._event(newest)
+        broken = chain is None or (
+            event is not None and (before is None or link(before, newest, event[1]) != chain)
+        )
+        if chain is None or broken:
+            raise StoreCorrupt(
+                f"{self.path}: event {newest} does not fit the chain", hint=HINTS[StoreCorrupt]
+            )
+        return first, newest, chain
+
+    def _oldest(self) -> int | None:
+        oldest: int | None = self.connection.execute(
+            "SELECT min(seq) FROM (SELECT min(seq) AS seq FROM routine_event "
+            "UNION ALL SELECT min(seq) FROM urgent_event)"
+        ).fetchone()[0]
+        return oldest
+
+    def _event(self, seq: int) -> tuple[bytes, bytes] | None:
+        """Return chain value and body."""
+        row: tuple[bytes, bytes] | None = self.connection.execute(
+            "SELECT chain, body FROM routine_event WHERE seq = :seq "
+            "UNION ALL SELECT chain, body FROM urgent_event WHERE seq = :seq",
+            {"seq": seq},
+        ).fetchone()
+        return row
+
+    def _chain_at(self, seq: int) -> bytes | None:
+        event = self._event(seq)
+        if event is not None:
+            return event[0]
+        row = self.connection.execute(
+            "SELECT chain_after FROM gap WHERE last = ?", (seq,)
+        ).fetchone()
+        return None if row is None else row[0]
+
+    def _before_gap(self) -> int:
+        """Return the newest number of the stretch of events that the log begins with."""
+        row = self.connection.execute(
+            "SELECT min(first) - 1 FROM gap WHERE first > ?", (self._first,)
+        ).fetchone()
+        return self._seq if row[0] is None else row[0]
+
+    def _declare_trimmed(self, last: int, chain_after: bytes) -> None:
+        """Extend the trimmed range that ends where the log began, or begin one."""
+        extended = self.connection.execute(
+            "UPDATE gap SET last = ?, chain_after = ? WHERE last = ? AND why = ?",
+            (last, chain_after, self._first - 1, TRIMMED),
+        ).rowcount
+        if not extended:
+            before = genesis(self._log_id) if self._first == 1 else self._chain_at(self._first - 1)
+            self.connection.execute(
+                "INSERT INTO gap (first, last, chain_before, chain_after, why) "
+                "VALUES (?, ?, ?, ?, ?)",
+                (self._first, last, before, chain_after, TRIMMED),
+            )
+
+    def _page_count(self) -> int:
+        count: int = self.connection.execute("PRAGMA page_count").fetchone()[0]
+        return count
+
+    def _pages_used(self) -> int:
+        free: int = self.connection.execute("PRAGMA freelist_count").fetchone()[0]
+        return (self._page_count() - free) * schema.PAGE_BYTES
+
+
+def _begin(connection: sqlite3.Connection, created_us: int | None) -> None:
+    """Give a new file its log, under an id that no other log ever has."""
+    connection.execute(
+        "INSERT INTO log (id, log_id, created_us, created_by, chain_algorithm, checkpoint) "
+        "SELECT 1, ?, ?, ?, ?, 0 WHERE NOT EXISTS (SELECT 1 FROM log)",
+        (secrets.token_hex(_LOG_ID_BYTES), created_us, __version__, schema.CHAIN_ALGORITHM),
+    )
+
+
+def _insert_statement(table: str, rows: int) -> str:
+    return f"INSERT INTO {table} ({_COLUMNS}) VALUES {', '.join([_VALUES] * rows)}"  # noqa: S608 - our own names
