@@ -63,7 +63,6 @@ class Supervisor:
                 self._refused += len(observations)
                 raise
             self._observations += len(observations)
-            self._recollection.note(observations)
             self._watched = True
 
         back_off_s = BACK_OFF_MIN_S

@@ -22,11 +22,13 @@ class Journal:
         self.stored.extend(observations)
 
     def latest(self, point: str, kind: str, subkind: str) -> Observation | None:
-        found = [seen for seen in self.earlier if condition(seen) == (point, kind, subkind)]
+        known = [*self.earlier, *self.stored]
+        found = [seen for seen in known if condition(seen) == (point, kind, subkind)]
         return found[-1] if found else None
 
     def last_raw(self, source: str) -> bytes | None:
-        found = [seen.raw for seen in self.earlier if seen.source == source and seen.raw]
+        known = [*self.earlier, *self.stored]
+        found = [seen.raw for seen in known if seen.source == source and seen.raw]
         return found[-1] if found else None
 
     def last_record(self) -> Record | None:

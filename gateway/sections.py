@@ -1,0 +1,116 @@
+"""The shape of the gateway's configuration file. docs/configuration.md explains every key."""
+
+from pathlib import Path
+from typing import Annotated
+
+import msgspec
+
+from events.points import NAME_PATTERN
+from protocols.contact_id.config import Receiver
+from protocols.gpio.config import Gpio
+from protocols.modbus.config import Bus
+from protocols.ports import SerialPort, split_address
+
+NAME_LENGTH_MAX = 64
+STATIONS_MAX = 8
+PATHS_MAX = 8
+LINES_MAX = 64
+BOUND_BYTES_MIN = 4 * 1024 * 1024
+
+Name = Annotated[str, msgspec.Meta(pattern=NAME_PATTERN, max_length=NAME_LENGTH_MAX)]
+PathText = Annotated[str, msgspec.Meta(pattern=r"^[^\x00]+$", max_length=4096)]
+
+
+class GatewaySection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The gateway itself. Paths may be relative to the folder of the configuration file.
+
+    name: how the station knows it; the name under which it was enrolled.
+    data_dir: where the store lives; on a medium that survives a power cut.
+    key_file: the secret key that `keygen` made, mode 0600.
+    socket: where `status`, `tail` and `snapshot` ask the running gateway.
+    bench: this is a test bench, where simulated pins are allowed.
+    """
+
+    name: Name
+    data_dir: PathText
+    key_file: PathText
+    socket: PathText
+    bench: bool = False
+
+
+class StoreSection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The store. Without `bound_bytes` it takes its own default."""
+
+    bound_bytes: Annotated[int, msgspec.Meta(ge=BOUND_BYTES_MIN)] | None = None
+
+
+class StationPath(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One way to a station: `address` is `host:port`, with or without `tcp://` before it."""
+
+    name: Name
+    address: PathText
+
+    @property
+    def endpoint(self) -> str:
+        """Return the address as ZeroMQ wants it. Raises `ValueError`."""
+        host, port = split_address(self.address.removeprefix("tcp://"), default_port=0)
+        if port == 0:
+            raise ValueError(f"{self.address!r} names no port")
+        if "/" in host or "*" in host or any(character.isspace() for character in host):
+            raise ValueError(f"{host!r} is not a host to connect to")
+        return f"tcp://[{host}]:{port}" if ":" in host else f"tcp://{host}:{port}"
+
+
+class StationSection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A station that pulls events from here.
+
+    required: nothing is trimmed from the store before this station holds it.
+    """
+
+    name: Name
+    public_key_file: PathText
+    required: bool = True
+    path: Annotated[tuple[StationPath, ...], msgspec.Meta(max_length=PATHS_MAX)] = ()
+
+
+class Configuration(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A whole file."""
+
+    gateway: GatewaySection
+    store: StoreSection = StoreSection()
+    station: Annotated[tuple[StationSection, ...], msgspec.Meta(max_length=STATIONS_MAX)] = ()
+    bus: Annotated[tuple[Bus, ...], msgspec.Meta(max_length=LINES_MAX)] = ()
+    receiver: Annotated[tuple[Receiver, ...], msgspec.Meta(max_length=LINES_MAX)] = ()
+    gpio: Gpio | None = None
+
+    def resolved(self, folder: Path) -> "Configuration":
+        """Return the same with every relative path taken from `folder`."""
+
+        def absolute(text: str) -> str:
+            return str(folder / text)
+
+        def moved(port: SerialPort) -> SerialPort:
+            return msgspec.structs.replace(port, path=absolute(port.path))
+
+        replace = msgspec.structs.replace
+        gateway, gpio = self.gateway, self.gpio
+        if gpio is not None and gpio.bench_socket is not None:
+            gpio = replace(gpio, bench_socket=absolute(gpio.bench_socket))
+        return replace(
+            self,
+            gateway=replace(
+                gateway,
+                data_dir=absolute(gateway.data_dir),
+                key_file=absolute(gateway.key_file),
+                socket=absolute(gateway.socket),
+            ),
+            station=tuple(
+                replace(station, public_key_file=absolute(station.public_key_file))
+                for station in self.station
+            ),
+            bus=tuple(
+                bus if bus.port is None else replace(bus, port=moved(bus.port)) for bus in self.bus
+            ),
+            receiver=tuple(replace(line, port=moved(line.port)) for line in self.receiver),
+            gpio=gpio,
+        )
