@@ -214,7 +214,7 @@ async def _serve_client(client: socket.socket, handler: Handler) -> None:
             await answer.give_up(error)
             return
         async with asyncio.TaskGroup() as group:
-            answering = group.create_task(answer.give(handler(message)))
+            answering = group.create_task(answer.give(handler, message))
             beside = (
                 group.create_task(answer.pulse()),
                 group.create_task(_cancel_when_gone(client, answering)),
@@ -229,8 +229,10 @@ class _Answer:
         self._client = client
         self._sending = asyncio.Lock()
 
-    async def give(self, lines: AsyncIterator[object]) -> None:
+    async def give(self, handler: Handler, message: dict[str, Any]) -> None:
+        lines: AsyncIterator[object] | None = None
         try:
+            lines = handler(message)
             async for line in lines:
                 await self._send(msgspec.json.encode(line))
         except NplusError as error:
