@@ -1,0 +1,118 @@
+"""Changing the list of enrolled gateways: the commands `enroll` and `revoke`.
+
+A file of the list is written whole under another name and then moved, so that the running station
+never reads half a key.
+"""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from events.errors import ConfigError
+from station.enrolment import SUFFIX, Enrolment, is_name
+from sync.keys import read_public
+
+SECRET_SUFFIX = ".key"  # noqa: S105 - a file name
+FILE_MODE = 0o644
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Enrolled:
+    """What became of an enrolment: `what` as words, the key as people compare it."""
+
+    file: Path
+    what: str
+    fingerprint: str
+    changed: bool
+
+
+def enroll(directory: Path, name: str, key_file: Path, *, replace: bool) -> Enrolled:
+    """Put a gateway on the list. Raises `ConfigError`."""
+    _check_name(name)
+    if key_file.suffix == SECRET_SUFFIX:
+        raise ConfigError(
+            f"{key_file} is a secret key, which belongs on the gateway alone",
+            hint="name the .pub file; make a new pair if the secret has travelled",
+        )
+    key = read_public(key_file)
+    enrolment = Enrolment(directory)
+    enrolment.scan()
+    holder = enrolment.name_of(key)
+    if holder is not None and holder != name:
+        raise ConfigError(
+            f"the key in {key_file} is already enrolled as {holder}",
+            hint=f"each gateway has a key of its own; `nplus-station revoke {holder}` frees it",
+        )
+    file = directory / f"{name}{SUFFIX}"
+    before = enrolment.names.get(name)
+    if before is None and file.exists() and not replace:
+        raise ConfigError(
+            f"{file} exists, but holds no usable key",
+            hint="add --replace to overwrite it",
+        )
+    if before == key:
+        return Enrolled(
+            file=file, what="is enrolled already", fingerprint=fingerprint(key), changed=False
+        )
+    if before is not None and not replace:
+        raise ConfigError(
+            f"{name} is enrolled with another key ({fingerprint(before)})",
+            hint="add --replace if the gateway was replaced or has a new key",
+        )
+    _write(directory, file, key)
+    what = "enrolled" if before is None else "enrolled with its new key"
+    return Enrolled(file=file, what=what, fingerprint=fingerprint(key), changed=True)
+
+
+def revoke(directory: Path, name: str) -> Path:
+    """Take a gateway off the list; return the file that was removed. Raises `ConfigError`."""
+    _check_name(name)
+    file = directory / f"{name}{SUFFIX}"
+    try:
+        file.unlink()
+    except FileNotFoundError as error:
+        raise ConfigError(
+            f"{name} is not enrolled in {directory}", hint="`nplus-station gateways` lists them"
+        ) from error
+    except OSError as error:
+        raise _unwritable(directory, error) from error
+    return file
+
+
+def fingerprint(key: str) -> str:
+    """Return a key in groups of five, as two people read it to each other."""
+    return " ".join(key[at : at + 5] for at in range(0, len(key), 5))
+
+
+def _check_name(name: str) -> None:
+    if not is_name(name):
+        raise ConfigError(
+            f"{name!r} is not a gateway's name", hint="lower-case letters, digits and '-'"
+        )
+
+
+def _write(directory: Path, file: Path, key: str) -> None:
+    draft = directory / f".{file.name}.{os.getpid()}"
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        with draft.open("w", encoding="ascii") as writing:
+            writing.write(f"{key}\n")
+            writing.flush()
+            os.fchmod(writing.fileno(), FILE_MODE)
+            os.fsync(writing.fileno())
+        draft.replace(file)
+        folder = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+    except OSError as error:
+        draft.unlink(missing_ok=True)
+        raise _unwritable(directory, error) from error
+
+
+def _unwritable(directory: Path, error: OSError) -> ConfigError:
+    return ConfigError(
+        f"cannot write in {directory}: {error.strerror or error}",
+        hint="run the command as the user who owns that folder",
+    )

@@ -1,0 +1,227 @@
+"""`nplus-station`: the commands of the station. Each imports what it needs when it runs."""
+
+# ruff: noqa: PLC0415 - a command must not wait for what only another one needs
+
+import json
+import sys
+from contextlib import suppress
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from events import __version__
+from events.errors import EX_CONFIG, EX_USAGE, ConfigError, Fault, NplusError
+
+CLICK_USAGE = 2  # what Typer exits with when it does not understand the command line
+INTERRUPTED = 130
+SHOWN_BY_DEFAULT = 100  # events on a terminal, where nobody said how many
+
+app = typer.Typer(
+    name="nplus-station",
+    help="Enrol gateways, pull their events, store them, and say who is silent.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+)
+
+ConfigOption = Annotated[
+    Path, typer.Option("--config", "-c", metavar="FILE", help="The station's configuration file.")
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")]
+NameArgument = Annotated[str, typer.Argument(metavar="NAME", help="The gateway's name.")]
+
+
+def main() -> None:
+    """Run the command line; errors become one or two sentences and an exit status (sysexits)."""
+    try:
+        app()
+    except NplusError as error:
+        _explain(error)
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        sys.exit(INTERRUPTED)
+    except SystemExit as leaving:
+        sys.exit(EX_USAGE if leaving.code == CLICK_USAGE else leaving.code)
+
+
+@app.command()
+def version() -> None:
+    """Print the program's version."""
+    typer.echo(__version__)
+
+
+@app.command()
+def keygen(
+    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Folder for the two files.")],
+    name: Annotated[str, typer.Option("--name", metavar="NAME", help="The station's name.")],
+) -> None:
+    """Make a key pair: NAME.key stays here, NAME.pub goes to every gateway."""
+    from sync import keys
+
+    secret, public = keys.keygen(out, name)
+    typer.echo(secret)
+    typer.echo(public)
+
+
+@app.command()
+def check(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="The configuration file.")],
+    as_json: JsonOption = False,
+) -> None:
+    """Say everything that is wrong with a configuration file, with path and line."""
+    from station.config import inspect
+
+    value, faults = inspect(file)
+    if as_json:
+        _print_json(
+            {
+                "ok": value is not None,
+                "faults": [_fault(fault) for fault in faults if not fault.warning],
+                "warnings": [_fault(fault) for fault in faults if fault.warning],
+            }
+        )
+    else:
+        from station.views import show_faults
+
+        show_faults(file, faults)
+    if value is None:
+        raise typer.Exit(EX_CONFIG)
+
+
+@app.command()
+def enroll(
+    name: NameArgument,
+    pubkeyfile: Annotated[
+        Path, typer.Argument(metavar="PUBKEYFILE", help="The gateway's NAME.pub.")
+    ],
+    config: ConfigOption,
+    replace: Annotated[
+        bool, typer.Option("--replace", help="The gateway has a new key: forget the old one.")
+    ] = False,
+) -> None:
+    """Listen to a gateway from now on; a running station notices within a second."""
+    from station import allow_list
+    from station.config import load
+
+    settings = load(config, places=False)
+    enrolled = allow_list.enroll(settings.gateways_dir, name, pubkeyfile, replace=replace)
+    typer.echo(f"{name} {enrolled.what}: key {enrolled.fingerprint}")
+    typer.echo(f"  list: {enrolled.file}")
+    if enrolled.changed:
+        typer.echo(
+            f"  next: compare the key with {name}.pub on the gateway, put the station's .pub there"
+            f" as public_key_file,\n        start the gateway, and watch `nplus-station gateways"
+            f" --config {config}`"
+        )
+
+
+@app.command()
+def revoke(name: NameArgument, config: ConfigOption) -> None:
+    """Stop listening to a gateway; what it sent stays in the ledger."""
+    from station import allow_list
+    from station.config import load
+
+    file = allow_list.revoke(load(config, places=False).gateways_dir, name)
+    typer.echo(f"{name} revoked: {file} removed; live connections end within a second")
+
+
+@app.command()
+def run(config: ConfigOption) -> None:
+    """Run the station until SIGTERM or SIGINT."""
+    from station import daemon
+
+    raise typer.Exit(daemon.run(config))
+
+
+@app.command()
+def status(config: ConfigOption, as_json: JsonOption = False) -> None:
+    """Tell how the running station is."""
+    answer = _ask(config, {"request": "status"})
+    if as_json:
+        _print_json(answer)
+        return
+    from station.views import show_status
+
+    show_status(answer)
+
+
+@app.command()
+def gateways(config: ConfigOption, as_json: JsonOption = False) -> None:
+    """List the gateways and how each is, as the running station knows it."""
+    answer = _ask(config, {"request": "gateways"})
+    if as_json:
+        _print_json(answer)
+        return
+    from station.views import show_gateways
+
+    show_gateways(answer)
+
+
+@app.command()
+def events(
+    config: ConfigOption,
+    after: Annotated[
+        int | None, typer.Option(metavar="N", min=0, help="Only events numbered above N.")
+    ] = None,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on as they come.")] = False,
+    gateway: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Only events of this gateway.")
+    ] = None,
+    limit: Annotated[
+        int | None,
+        typer.Option(
+            metavar="COUNT", min=0, help="The first COUNT after N, else the newest COUNT."
+        ),
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Print events in the order of their commit. Needs no running station."""
+    from station import follow as following
+    from station.config import load
+
+    settings = load(config, places=False)
+    if after is None and limit is None and not as_json and sys.stdout.isatty():
+        limit = SHOWN_BY_DEFAULT
+    show: following.Show = _print_json
+    if not as_json:
+        from station.views import EventLines
+
+        show = EventLines().show
+    try:
+        following.print_events(
+            settings.data_dir, show, after=after, gateway=gateway, limit=limit, follow=follow
+        )
+    except following.ReaderGone:
+        following.leave_quietly()
+
+
+def _ask(config: Path, message: dict[str, Any]) -> Any:
+    from station.config import load
+    from sync.local_socket import request
+
+    (answer,) = request(load(config, places=False).socket, message)
+    return answer
+
+
+def _print_json(value: Any) -> None:
+    sys.stdout.write(json.dumps(value, ensure_ascii=False, default=str) + "\n")
+    sys.stdout.flush()
+
+
+def _fault(fault: Fault) -> dict[str, Any]:
+    return {
+        "path": fault.path,
+        "line": fault.line,
+        "message": fault.message,
+        "warning": fault.warning,
+    }
+
+
+def _explain(error: NplusError) -> None:
+    with suppress(BrokenPipeError):
+        if isinstance(error, ConfigError):
+            for fault in error.faults:
+                typer.echo(str(fault), err=True)
+        typer.echo(f"nplus-station: {error}", err=True)
+        if error.hint:
+            typer.echo(f"  {error.hint}", err=True)

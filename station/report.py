@@ -1,0 +1,116 @@
+"""What the ledger knows of gateways, for supervision and for people. Reads only."""
+
+import sqlite3
+from dataclasses import dataclass
+
+from station.schema import STATION
+from station.supervision import Known
+
+GAPS_SHOWN_MAX = 100
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GapReport:
+    """Numbers of one log that the gateway no longer has."""
+
+    log_id: str
+    first: int
+    last: int
+    why: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GatewayReport:
+    """How far a gateway's logs are held.
+
+    log_id, seq, head: of its newest log on disk; `seq` is held, `head` the newest one heard of.
+    missing: numbers, over all its logs, that the gateway said it no longer has and that the
+        station does not hold either.
+    gaps: the newest of these ranges.
+    """
+
+    last_seen_us: int | None = None
+    log_id: str | None = None
+    seq: int | None = None
+    head: int | None = None
+    logs: int = 0
+    missing: int = 0
+    gaps: tuple[GapReport, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Counts:
+    """Size of the ledger. `n`: the newest number."""
+
+    n: int
+    bytes: int
+    ledger_id: str
+
+
+_GATEWAYS = """
+SELECT gateway.name, gateway.last_seen_us, log.log_id, log.main, log.head,
+  (SELECT count(*) FROM log WHERE log.gateway = gateway.id AND last_commit_us IS NOT NULL)
+FROM gateway LEFT JOIN log ON log.id = (
+  SELECT id FROM log WHERE log.gateway = gateway.id
+  ORDER BY last_commit_us IS NULL, volatile, id DESC LIMIT 1)
+WHERE gateway.id <> ?
+"""
+_GAPS = """
+SELECT gateway.name, log.log_id, gap.first, gap.last, gap.why,
+  gap.last - gap.first + 1
+  - (SELECT count(DISTINCT seq) FROM place
+     WHERE place.log = gap.log AND place.seq BETWEEN gap.first AND gap.last)
+FROM gap JOIN log ON log.id = gap.log JOIN gateway ON gateway.id = log.gateway
+ORDER BY gap.log DESC, gap.first DESC
+"""
+
+
+def known(connection: sqlite3.Connection) -> dict[str, Known]:
+    """Return what is announced of each gateway and whether it ever spoke."""
+    paths: dict[int, list[tuple[str, bool]]] = {}
+    for gateway, name, announced in connection.execute(
+        "SELECT gateway, name, announced FROM path ORDER BY name"
+    ):
+        paths.setdefault(gateway, []).append((name, bool(announced)))
+    return {
+        name: Known(
+            seen=last_seen_us is not None, lost=bool(announced), paths=tuple(paths.get(number, ()))
+        )
+        for number, name, last_seen_us, announced in connection.execute(
+            "SELECT id, name, last_seen_us, announced FROM gateway WHERE id <> ?", (STATION,)
+        )
+    }
+
+
+def gateways(connection: sqlite3.Connection) -> dict[str, GatewayReport]:
+    """Return a report of each gateway."""
+    missing: dict[str, int] = {}
+    gaps: dict[str, list[GapReport]] = {}
+    for name, log_id, first, last, why, count in connection.execute(_GAPS):
+        missing[name] = missing.get(name, 0) + count
+        shown = gaps.setdefault(name, [])
+        if count and len(shown) < GAPS_SHOWN_MAX:
+            shown.append(GapReport(log_id=log_id, first=first, last=last, why=why))
+    return {
+        name: GatewayReport(
+            last_seen_us=last_seen_us,
+            log_id=log_id,
+            seq=seq,
+            head=head,
+            logs=logs,
+            missing=missing.get(name, 0),
+            gaps=tuple(gaps.get(name, ())),
+        )
+        for name, last_seen_us, log_id, seq, head, logs in connection.execute(
+            _GATEWAYS, (STATION,)
+        )
+    }
+
+
+def counts(connection: sqlite3.Connection) -> Counts:
+    """Return the size of the ledger."""
+    (n,) = connection.execute("SELECT coalesce(max(n), 0) FROM event").fetchone()
+    (pages,) = connection.execute("PRAGMA page_count").fetchone()
+    (page_size,) = connection.execute("PRAGMA page_size").fetchone()
+    (ledger_id,) = connection.execute("SELECT value FROM meta WHERE key = 'ledger_id'").fetchone()
+    return Counts(n=n, bytes=pages * page_size, ledger_id=ledger_id)

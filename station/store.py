@@ -1,0 +1,243 @@
+"""The station's ledger: everything that gateways said, in the order in which it was committed.
+
+`Store` is what replication calls a `Ledger`. One thread writes (`station.writer`); commands read
+the file beside it with connections that never write (`station.listing`).
+"""
+
+import fcntl
+import os
+import sqlite3
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from events.errors import StoreReadOnly, UnavailableError
+from events.kinds import Kind, Qualifier, Subkind
+from events.model import Instant, Observation, Record, Scalar, Stamp
+from events.points import segment
+from events.replication import Entry
+from events.wire import encode
+from station import recording, report
+from station.notices import Limiter
+from station.register import Register
+from station.supervision import Known
+from station.writer import Writer
+from sync.ledger import Commit, CommitResult, Cursor
+from sync.peers import Clock
+
+LOCK_NAME = "station.lock"
+STATION_POINT = "station"
+GATEWAY_POINT = "gateway"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Announcement:
+    """An event of the station's own, and what it remembers with it.
+
+    gateway: whom it is about; empty for the station itself.
+    path: the path whose silence it announces, if it is about one.
+    silence: it announces the begin or the end of a silence.
+    """
+
+    gateway: str
+    subkind: str
+    qualifier: Qualifier
+    text: str
+    path: str | None = None
+    silence: bool = False
+    count: int = 1
+    details: Mapping[str, Scalar] | None = None
+
+
+class Store:
+    """The ledger in `directory`. Open and close it with `async with`; use it from one loop."""
+
+    def __init__(self, directory: Path, *, clock: Clock) -> None:
+        self._directory = directory
+        self._clock = clock
+        self._register = Register()
+        self._writer = Writer(directory, self._register.forget)
+        self._unreadable: Limiter[str] = Limiter()
+        self._lock = -1
+
+    async def open(self) -> None:
+        """Open the ledger, or make it. Raises `StoreError`; `UnavailableError` for a second one."""
+        if self._lock < 0:
+            self._lock = _hold(self._directory)
+        await self._writer.open()
+
+    async def close(self) -> None:
+        """Finish what was asked for, then close the ledger."""
+        await self._writer.close()
+        if self._lock >= 0:
+            os.close(self._lock)
+            self._lock = -1
+
+    async def __aenter__(self) -> "Store":
+        await self.open()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+    async def cursors(self, gateway: str, log_ids: Sequence[str]) -> Mapping[str, Cursor]:
+        return await self._writer.run(
+            lambda connection: recording.cursors(self._register, connection, gateway, log_ids)
+        )
+
+    async def copies(self, gateway: str, log_id: str, first: int, last: int) -> Sequence[Entry]:
+        return await self._writer.run(
+            lambda connection: recording.copies(
+                self._register, connection, gateway, log_id, first, last
+            )
+        )
+
+    async def commit(self, gateway: str, commit: Commit, received: Instant) -> CommitResult:
+        def work(connection: sqlite3.Connection) -> CommitResult:
+            received_us = _wall_us(received)
+            done = recording.Recording(
+                self._register, connection, gateway, commit, received_us
+            ).run()
+            if received_us is not None:
+                self._register.touch(connection, {gateway: received_us})
+            if done.unreadable:
+                self._name_unreadable(connection, gateway, commit, done.unreadable, received)
+            return done.result
+
+        return await self._writer.run(work)
+
+    async def hello(self, gateway: str, stamp: Stamp, received: Instant) -> None:
+        """Tie the monotonic clock of a gateway's boot to wall time."""
+
+        def work(connection: sqlite3.Connection) -> None:
+            number = self._register.gateway(connection, gateway)
+            self._register.hello(connection, number, stamp, _wall_us(received))
+
+        await self._writer.run(work)
+
+    async def announce(self, announcements: Sequence[Announcement], now: Instant) -> list[int]:
+        """Store events of the station's own, durably; return their numbers."""
+
+        def work(connection: sqlite3.Connection) -> list[int]:
+            return [self._announce(connection, one, now) for one in announcements]
+
+        return await self._writer.run(work)
+
+    async def settle(self, now: Instant) -> None:
+        """Announce what was held back about unreadable events, once it is due."""
+        due = self._unreadable.due(now.monotonic)
+        await self.announce([_unreadable(gateway, count) for gateway, count in due], now)
+
+    async def touch(self, seen: Mapping[str, int]) -> None:
+        """Remember when gateways were last heard, in POSIX microseconds."""
+        await self._writer.run(lambda connection: self._register.touch(connection, seen))
+
+    async def known(self) -> dict[str, Known]:
+        """Return what supervision has to know of each gateway that was ever enrolled."""
+        return await self._writer.run(report.known)
+
+    async def remember(self, gateway: str) -> None:
+        """Give a gateway its row: it is enrolled, though it may never have spoken."""
+        await self._writer.run(lambda connection: self._register.gateway(connection, gateway))
+
+    async def logs(self) -> dict[str, report.GatewayReport]:
+        """Return, for each gateway, its newest log, cursor and what is missing."""
+        return await self._writer.run(report.gateways)
+
+    async def counts(self) -> report.Counts:
+        """Return the size of the ledger."""
+        return await self._writer.run(report.counts)
+
+    def _announce(
+        self, connection: sqlite3.Connection, announcement: Announcement, now: Instant
+    ) -> int:
+        record = _record(announcement, self._clock.stamp(now))
+        n = recording.announce(
+            self._register,
+            connection,
+            announcement.gateway,
+            record,
+            encode(record),
+            _wall_us(now),
+        )
+        if announcement.silence:
+            self._register.mark(
+                connection,
+                announcement.gateway,
+                announcement.path,
+                announced=announcement.qualifier is Qualifier.NEW,
+            )
+        return n
+
+    def _name_unreadable(
+        self,
+        connection: sqlite3.Connection,
+        gateway: str,
+        commit: Commit,
+        numbers: Sequence[int],
+        now: Instant,
+    ) -> None:
+        count = self._unreadable.admit(gateway, now.monotonic, count=len(numbers))
+        if count:
+            about: dict[str, Scalar] = {"log_id": commit.log_id, "seq": numbers[0]}
+            self._announce(connection, _unreadable(gateway, count, about), now)
+
+
+def _unreadable(
+    gateway: str, count: int, details: Mapping[str, Scalar] | None = None
+) -> Announcement:
+    what = "an event" if count == 1 else f"{count} events"
+    return Announcement(
+        gateway=gateway,
+        subkind=Subkind.UNREADABLE_EVENT,
+        qualifier=Qualifier.NEW,
+        text=f"{what} from {gateway} cannot be read by this program; the bytes are kept",
+        count=count,
+        details=details,
+    )
+
+
+def _record(announcement: Announcement, stamp: Stamp) -> Record:
+    point = STATION_POINT
+    if announcement.gateway:
+        point = GATEWAY_POINT
+        if announcement.path is not None:
+            point = f"{GATEWAY_POINT}/{segment(announcement.path)}"
+    details: dict[str, Scalar] = dict(announcement.details or {})
+    if announcement.count > 1:
+        details["count"] = announcement.count
+    observation = Observation(
+        point=point,
+        kind=Kind.FAULT,
+        subkind=announcement.subkind,
+        qualifier=announcement.qualifier,
+        source=STATION_POINT,
+        text=announcement.text,
+        details=details,
+    )
+    return Record(stamp=stamp, observation=observation)
+
+
+def _wall_us(now: Instant) -> int | None:
+    return None if now.wall is None else round(now.wall * 1_000_000)
+
+
+def _hold(directory: Path) -> int:
+    """Take the folder for this process; return the descriptor that holds it."""
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        lock = os.open(directory / LOCK_NAME, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    except OSError as error:
+        raise StoreReadOnly(
+            f"cannot write to {directory}: {error.strerror or error}",
+            hint="give the station's user that folder, or name another data_dir",
+        ) from error
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        os.close(lock)
+        raise UnavailableError(
+            f"another nplus-station already works on {directory}",
+            hint="stop it first, or give this one its own data_dir",
+        ) from error
+    return lock

@@ -1,0 +1,157 @@
+"""Who is still there: silence becomes a fault, and a word after it ends the fault.
+
+A pure engine. Every message of a gateway, on any path and lane, is told to `heard`; the shell
+calls `timeout` at `deadline` and drains `changes`. A change is to be stored before anybody acts on
+it, and what was stored is given back to `enrol` after a restart: a gateway that was lost stays
+lost, without being announced again; one that was there is `unknown` until it speaks or until
+`lost_after_s` have passed. Silence is never shown as anything good.
+"""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from events.kinds import Qualifier
+
+PATHS_MAX = 8  # a gateway names its paths itself; more than these are not told apart
+
+
+class GatewayState(StrEnum):
+    UNKNOWN = "unknown"  # heard before this start, not yet since
+    CONNECTED = "connected"
+    LOST = "lost"
+    NEVER_SEEN = "never-seen"
+    REVOKED = "revoked"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Change:
+    """A fault began or ended: of the whole gateway (`path` is None) or of one of its paths.
+
+    silent_s: how long nothing was heard, as far as this start of the program knows.
+    """
+
+    gateway: str
+    path: str | None
+    qualifier: Qualifier
+    silent_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Known:
+    """What the ledger remembers of a gateway: whether it ever spoke, and what is announced."""
+
+    seen: bool = False
+    lost: bool = False
+    paths: tuple[tuple[str, bool], ...] = ()  # name, announced as lost
+
+
+@dataclass(slots=True)
+class _Watched:
+    """One thing that must not fall silent."""
+
+    since: float  # of the last word, or of the start of watching
+    heard: bool = False  # since this start
+    lost: bool = False
+
+
+class _Gateway(_Watched):
+    __slots__ = ("paths", "seen")
+
+    def __init__(self, known: Known, now: float) -> None:
+        super().__init__(since=now, lost=known.lost)
+        self.seen = known.seen
+        self.paths = {
+            name: _Watched(since=now, lost=lost) for name, lost in known.paths[:PATHS_MAX]
+        }
+
+
+class Supervision:
+    """Silence of every enrolled gateway. Times are monotonic seconds."""
+
+    def __init__(self, *, lost_after_s: float) -> None:
+        self._lost_after_s = lost_after_s
+        self._gateways: dict[str, _Gateway] = {}
+        self._changes: list[Change] = []
+
+    def enrol(self, gateway: str, known: Known, now: float) -> None:
+        """Watch a gateway from now on. One that is watched already is left as it is."""
+        self._gateways.setdefault(gateway, _Gateway(known, now))
+
+    def revoke(self, gateway: str) -> None:
+        """Stop watching: what the operator sent away cannot be missing."""
+        self._gateways.pop(gateway, None)
+
+    def heard(self, gateway: str, path: str, now: float) -> None:
+        """Note a message. Ends the gateway's and the path's fault; may begin another path's."""
+        watched = self._gateways.get(gateway)
+        if watched is None:
+            return
+        if watched.lost:
+            self._change(gateway, None, watched, Qualifier.RESTORE, now)
+            for other in watched.paths.values():
+                other.since = now  # they were silent with the gateway; their own time starts here
+        watched.since, watched.heard, watched.seen = now, True, True
+        spoken = watched.paths.get(path)
+        if spoken is None:
+            if len(watched.paths) >= PATHS_MAX:
+                return
+            spoken = watched.paths[path] = _Watched(since=now)
+        if spoken.lost:
+            self._change(gateway, path, spoken, Qualifier.RESTORE, now)
+        spoken.since, spoken.heard = now, True
+        for name, other in watched.paths.items():
+            if not other.lost and now - other.since >= self._lost_after_s:
+                self._change(gateway, name, other, Qualifier.NEW, now)
+
+    def deadline(self) -> float | None:
+        """Return when `timeout` has something to do, or None."""
+        waiting = [one.since for one in self._gateways.values() if not one.lost]
+        return min(waiting) + self._lost_after_s if waiting else None
+
+    def timeout(self, now: float) -> None:
+        """Announce what has been silent for too long."""
+        for name, watched in self._gateways.items():
+            if not watched.lost and now >= watched.since + self._lost_after_s:
+                self._change(name, None, watched, Qualifier.NEW, now)
+
+    def changes(self) -> list[Change]:
+        """Return what began and ended since the last call, in order."""
+        drained, self._changes = self._changes, []
+        return drained
+
+    def state(self, gateway: str) -> GatewayState:
+        """Return how a gateway is; `revoked` for one that is not watched."""
+        watched = self._gateways.get(gateway)
+        if watched is None:
+            return GatewayState.REVOKED
+        if not watched.seen:
+            return GatewayState.NEVER_SEEN
+        if watched.lost:
+            return GatewayState.LOST
+        return GatewayState.CONNECTED if watched.heard else GatewayState.UNKNOWN
+
+    def silent_s(self, gateway: str, now: float) -> float | None:
+        """Return the seconds since the last word in this start, or None if there was none."""
+        watched = self._gateways.get(gateway)
+        return now - watched.since if watched is not None and watched.heard else None
+
+    def paths(self, gateway: str) -> dict[str, GatewayState]:
+        """Return how each path that was ever used is. A lost gateway has no path that is up."""
+        watched = self._gateways.get(gateway)
+        if watched is None:
+            return {}
+        return {name: _path_state(watched, path) for name, path in watched.paths.items()}
+
+    def _change(
+        self, gateway: str, path: str | None, watched: _Watched, qualifier: Qualifier, now: float
+    ) -> None:
+        watched.lost = qualifier is Qualifier.NEW
+        self._changes.append(
+            Change(gateway=gateway, path=path, qualifier=qualifier, silent_s=now - watched.since)
+        )
+
+
+def _path_state(gateway: _Gateway, path: _Watched) -> GatewayState:
+    if gateway.lost or path.lost:
+        return GatewayState.LOST
+    return GatewayState.CONNECTED if path.heard else GatewayState.UNKNOWN

@@ -1,0 +1,137 @@
+"""One thread, one connection, and group commit without a timer.
+
+Jobs are functions of the connection. While the thread works on one transaction, new jobs gather;
+the next transaction takes them all. A job that fails is undone alone; when the commit itself
+fails, all its jobs do. A programming error in a job reaches every caller of that transaction, and
+through their task groups ends the process.
+"""
+
+import asyncio
+import sqlite3
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+from events.errors import StoreError, UnavailableError
+from station.schema import FILE_NAME, open_writer, store_error
+
+T = TypeVar("T")
+Work = Callable[[sqlite3.Connection], Any]
+
+JOBS_PER_COMMIT_MAX = 256
+JOBS_WAITING_MAX = 100_000  # each caller waits for its answer: this many callers is a fault
+
+
+@dataclass(slots=True)
+class _Job:
+    work: Work
+    answer: asyncio.Future[Any]
+    outcome: Any = None
+    error: StoreError | None = None
+
+
+class Writer:
+    """The writing side of the station's file. Use from one event loop.
+
+    rolled_back: called in the thread after anything was undone: what was remembered of the file
+        may be wrong now.
+    """
+
+    def __init__(self, folder: Path, rolled_back: Callable[[], None]) -> None:
+        self._file = folder / FILE_NAME
+        self._rolled_back = rolled_back
+        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="station-writer")
+        self._connection: sqlite3.Connection | None = None
+        self._waiting: deque[_Job] = deque()
+        self._working: asyncio.Future[None] | None = None
+
+    async def open(self) -> None:
+        """Open the file, or make it. Raises `StoreError`."""
+        loop = asyncio.get_running_loop()
+        folder = self._file.parent
+        self._connection = await loop.run_in_executor(self._thread, open_writer, folder)
+
+    async def close(self) -> None:
+        """Finish what was asked for, then close the file."""
+        while self._working is not None:
+            await asyncio.wait([self._working])
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            loop = asyncio.get_running_loop()
+            await loop.run_in_executor(self._thread, _close, connection)
+        self._thread.shutdown(wait=False)
+
+    async def run(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        """Run a job in the next transaction; return its result once that is durable.
+
+        A cancelled caller's job may still take effect. Raises `StoreError`.
+        """
+        if self._connection is None:
+            raise UnavailableError("the station's store is closed", hint="start the station")
+        if len(self._waiting) >= JOBS_WAITING_MAX:
+            raise StoreError("the store does not keep up", hint="look at the station's disk")
+        answer: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        self._waiting.append(_Job(work, answer))
+        if self._working is None:
+            self._start()
+        result: T = await answer
+        return result
+
+    def _start(self) -> None:
+        count = min(len(self._waiting), JOBS_PER_COMMIT_MAX)
+        jobs = [self._waiting.popleft() for _ in range(count)]
+        loop = asyncio.get_running_loop()
+        self._working = loop.run_in_executor(self._thread, self._transact, jobs)
+        self._working.add_done_callback(lambda done: self._finished(jobs, done))
+
+    def _finished(self, jobs: list[_Job], done: asyncio.Future[None]) -> None:
+        self._working = None
+        failure = done.exception()
+        for job in jobs:
+            if job.answer.done():
+                continue  # its caller was cancelled
+            error = failure or job.error
+            if error is None:
+                job.answer.set_result(job.outcome)
+            else:
+                job.answer.set_exception(error)
+        if self._waiting:
+            self._start()
+
+    def _transact(self, jobs: list[_Job]) -> None:
+        connection = self._connection
+        assert connection is not None  # noqa: S101 - jobs are only taken while the file is open
+        try:
+            connection.execute("BEGIN IMMEDIATE")
+            for job in jobs:
+                self._attempt(connection, job)
+            connection.execute("COMMIT")
+        except sqlite3.Error as error:
+            raise store_error(error, self._file) from error
+        finally:
+            if connection.in_transaction:
+                self._rolled_back()
+                connection.execute("ROLLBACK")
+
+    def _attempt(self, connection: sqlite3.Connection, job: _Job) -> None:
+        connection.execute("SAVEPOINT job")
+        try:
+            job.outcome = job.work(connection)
+        except StoreError as error:
+            job.error = error
+        except sqlite3.Error as error:
+            job.error = store_error(error, self._file)
+        else:
+            connection.execute("RELEASE job")
+            return
+        self._rolled_back()
+        # some errors (full, I/O) have already ended the transaction: this raises, and all fail
+        connection.execute("ROLLBACK TO job")
+        connection.execute("RELEASE job")
+
+
+def _close(connection: sqlite3.Connection) -> None:
+    connection.close()
