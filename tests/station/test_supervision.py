@@ -1,0 +1,183 @@
+from hypothesis import given
+from hypothesis import strategies as st
+
+from events.kinds import Qualifier
+from station.supervision import PATHS_MAX, Change, GatewayState, Known, Supervision
+
+NEW, RESTORE = Qualifier.NEW, Qualifier.RESTORE
+LOST_AFTER_S = 90.0
+
+
+def watching(known: Known | None = None, now: float = 0.0) -> Supervision:
+    supervision = Supervision(lost_after_s=LOST_AFTER_S)
+    supervision.enrol("g1", known or Known(), now)
+    return supervision
+
+
+def told(supervision: Supervision) -> list[tuple[str | None, Qualifier]]:
+    return [(change.path, change.qualifier) for change in supervision.changes()]
+
+
+def test_silence_is_announced_exactly_when_the_time_is_over_and_once() -> None:
+    supervision = watching()
+    supervision.heard("g1", "lan", 10.0)
+    assert supervision.deadline() == 100.0
+    supervision.timeout(99.999)
+    assert supervision.changes() == []
+    assert supervision.state("g1") is GatewayState.CONNECTED
+    supervision.timeout(100.0)
+    assert supervision.changes() == [
+        Change(gateway="g1", path=None, qualifier=NEW, silent_s=90.0)
+    ]
+    assert supervision.state("g1") is GatewayState.LOST
+    assert supervision.deadline() is None
+    supervision.timeout(10_000.0)
+    assert supervision.changes() == []
+
+
+def test_the_first_word_after_a_silence_ends_it_once() -> None:
+    supervision = watching()
+    supervision.heard("g1", "lan", 0.0)
+    supervision.timeout(90.0)
+    supervision.changes()
+    supervision.heard("g1", "lan", 200.0)
+    supervision.heard("g1", "lan", 201.0)
+    assert told(supervision) == [(None, RESTORE)]
+    assert supervision.state("g1") is GatewayState.CONNECTED
+    assert supervision.deadline() == 291.0
+
+
+def test_one_that_never_spoke_is_neither_fine_nor_quiet_about_it() -> None:
+    supervision = watching()
+    assert supervision.state("g1") is GatewayState.NEVER_SEEN
+    supervision.timeout(90.0)
+    assert told(supervision) == [(None, NEW)]
+    assert supervision.state("g1") is GatewayState.NEVER_SEEN
+    supervision.heard("g1", "lan", 95.0)
+    assert told(supervision) == [(None, RESTORE)]
+
+
+def test_after_a_restart_one_that_was_there_is_unknown_until_heard_or_lost() -> None:
+    supervision = watching(Known(seen=True), now=1000.0)
+    assert supervision.state("g1") is GatewayState.UNKNOWN
+    assert supervision.silent_s("g1", 1001.0) is None
+    supervision.timeout(1089.9)
+    assert supervision.state("g1") is GatewayState.UNKNOWN
+    supervision.timeout(1090.0)
+    assert told(supervision) == [(None, NEW)]
+    assert supervision.state("g1") is GatewayState.LOST
+
+
+def test_after_a_restart_one_that_was_lost_stays_lost_and_is_not_announced_again() -> None:
+    supervision = watching(Known(seen=True, lost=True), now=1000.0)
+    assert supervision.state("g1") is GatewayState.LOST
+    assert supervision.deadline() is None
+    supervision.timeout(9999.0)
+    assert supervision.changes() == []
+    supervision.heard("g1", "lan", 10_000.0)
+    assert told(supervision) == [(None, RESTORE)]
+
+
+def test_a_path_that_falls_silent_while_another_lives_is_named_once() -> None:
+    supervision = watching()
+    supervision.heard("g1", "lan", 0.0)
+    supervision.heard("g1", "lte", 0.0)
+    for second in range(3, 300, 3):
+        supervision.heard("g1", "lte", float(second))
+        supervision.timeout(float(second))
+        assert ("lan" in supervision.paths("g1")) is True
+    assert told(supervision) == [("lan", NEW)]
+    assert supervision.paths("g1") == {
+        "lan": GatewayState.LOST,
+        "lte": GatewayState.CONNECTED,
+    }
+    supervision.heard("g1", "lan", 300.0)
+    assert told(supervision) == [("lan", RESTORE)]
+
+
+def test_when_all_paths_fall_silent_it_is_the_gateway_alone_that_is_lost() -> None:
+    supervision = watching()
+    supervision.heard("g1", "lan", 0.0)
+    supervision.heard("g1", "lte", 2.0)
+    supervision.timeout(91.0)
+    assert told(supervision) == []
+    supervision.timeout(92.0)
+    assert told(supervision) == [(None, NEW)]
+    assert set(supervision.paths("g1").values()) == {GatewayState.LOST}
+    supervision.heard("g1", "lte", 500.0)
+    assert told(supervision) == [(None, RESTORE)]  # the other path has its own time from here
+    supervision.heard("g1", "lte", 589.0)
+    assert told(supervision) == []
+    supervision.heard("g1", "lte", 590.0)
+    assert told(supervision) == [("lan", NEW)]
+
+
+def test_a_path_that_was_lost_before_a_restart_is_not_announced_again() -> None:
+    supervision = watching(Known(seen=True, paths=(("lan", True), ("lte", False))), now=0.0)
+    assert supervision.paths("g1") == {
+        "lan": GatewayState.LOST,
+        "lte": GatewayState.UNKNOWN,
+    }
+    supervision.heard("g1", "lte", 1.0)
+    supervision.heard("g1", "lte", 95.0)
+    assert told(supervision) == []
+    supervision.heard("g1", "lan", 96.0)
+    assert told(supervision) == [("lan", RESTORE)]
+
+
+def test_paths_that_a_gateway_makes_up_without_end_are_not_remembered() -> None:
+    supervision = watching()
+    for number in range(1000):
+        supervision.heard("g1", f"path-{number}", 0.0)
+    assert len(supervision.paths("g1")) == PATHS_MAX
+
+
+def test_strangers_and_revoked_gateways_are_not_missed() -> None:
+    supervision = watching()
+    supervision.heard("stranger", "lan", 0.0)
+    assert supervision.state("stranger") is GatewayState.REVOKED
+    supervision.heard("g1", "lan", 0.0)
+    supervision.revoke("g1")
+    supervision.timeout(1000.0)
+    assert supervision.changes() == []
+    assert supervision.state("g1") is GatewayState.REVOKED
+    assert supervision.deadline() is None
+
+
+steps = st.lists(
+    st.tuples(
+        st.floats(0.0, 120.0),
+        st.sampled_from(["heard-lan", "heard-lte", "timeout", "restart"]),
+    ),
+    max_size=40,
+)
+
+
+@given(steps)
+def test_news_and_restores_alternate_and_silence_never_looks_good(
+    steps: list[tuple[float, str]],
+) -> None:
+    supervision = watching()
+    now, heard_at = 0.0, None
+    announced: dict[str | None, bool] = {}
+    seen = False
+    for wait, step in steps:
+        now += wait
+        supervision.timeout(now)
+        if step.startswith("heard"):
+            supervision.heard("g1", step.removeprefix("heard-"), now)
+            heard_at, seen = now, True
+        for change in supervision.changes():
+            begins = change.qualifier is NEW
+            assert announced.get(change.path, False) is not begins
+            announced[change.path] = begins
+        if step == "restart":
+            paths = tuple(
+                (name, announced.get(name, False)) for name in sorted(supervision.paths("g1"))
+            )
+            known = Known(seen=seen, lost=announced.get(None, False), paths=paths)
+            supervision, heard_at = watching(known, now), None
+            assert supervision.changes() == []
+        if supervision.state("g1") is GatewayState.CONNECTED:
+            assert heard_at is not None
+            assert now - heard_at < LOST_AFTER_S
