@@ -162,13 +162,14 @@ def decode(
     ] = None,
     key: Annotated[str | None, typer.Option(metavar="HEX", help="The key of the line.")] = None,
     as_json: JsonOption = False,
-    names: Annotated[bool, typer.Option("--list", help="List the protocols.")] = False,
+    list_names: Annotated[bool, typer.Option("--list", help="List the protocols.")] = False,
 ) -> None:
     """Feed captured bytes through a protocol engine and print what it makes of them."""
     from gateway import decoding
+    from protocols.decode import names
 
-    if names:
-        for name in decoding.names():
+    if list_names:
+        for name in names():
             typer.echo(name)
         return
     if protocol is None:

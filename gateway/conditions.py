@@ -98,6 +98,19 @@ class Conditions:
         condition = self._of(point, subkind)
         return condition is not None and bool(condition.wanted)
 
+    def faults(self) -> list[dict[str, str]]:
+        """Return every fault that is said to be there now."""
+        return [
+            {
+                "point": each.point,
+                "subkind": each.subkind,
+                "reason": each.wanted,
+                "text": each.text,
+            }
+            for each in self._conditions.values()
+            if each.wanted
+        ]
+
     async def run(self, record: Report) -> None:
         """Store changes until cancelled."""
         while True:

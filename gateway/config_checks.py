@@ -132,6 +132,8 @@ def _ids(sections: dict[str, Any]) -> Iterator[Finding]:
     for reserved in RESERVED:
         claims.reserve(reserved)
     for place, name in _named(sections):
+        if name.startswith(f"{GATEWAY_POINT}/"):
+            yield place, f"ids below {GATEWAY_POINT}/ are the gateway's own", Severity.FAULT
         yield from claims.claim(name, place)
 
 

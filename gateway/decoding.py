@@ -1,20 +1,15 @@
 """Captured bytes for the protocol engines: from the command line, a file or standard input."""
 
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from events.errors import ProtocolError, UsageError
-from protocols.decode import decode, protocols
+from protocols.decode import decode
 
 CAPTURE_BYTES_MAX = 64 * 1024 * 1024
 _SEPARATORS = " \t\r\n:-"
-
-
-def names() -> Iterable[str]:
-    """Return the protocols that `decode` knows."""
-    return protocols()
 
 
 def lines(
@@ -25,23 +20,16 @@ def lines(
     request: str | None,
     key: str | None,
 ) -> Iterator[dict[str, Any]]:
-    """Yield what the engine of `protocol` makes of the bytes.
+    """Return what the engine of `protocol` makes of the bytes.
 
     Raises `UsageError` for an unknown protocol or a command line without bytes, `ProtocolError`
     for hex that is none.
     """
-    if protocol not in names():
-        raise UsageError(
-            f"unknown protocol {protocol!r}", hint=f"known: {', '.join(sorted(names()))}"
-        )
-    data = _data(file, hexadecimal)
-    return iter(
-        decode(
-            protocol,
-            data,
-            request=None if request is None else from_hex(request, "--request"),
-            key=None if key is None else from_hex(key, "--key"),
-        )
+    return decode(
+        protocol,
+        _data(file, hexadecimal),
+        request=None if request is None else from_hex(request, "--request"),
+        key=None if key is None else from_hex(key, "--key"),
     )
 
 

@@ -8,7 +8,7 @@ from events.calendar import rfc3339
 from events.errors import UnreadableEvent
 from events.kinds import shown_kind
 from events.model import ClockQuality, Record
-from events.replication import Entry
+from events.replication import Entry, Gap
 from events.wire import decode
 
 
@@ -21,6 +21,18 @@ def event_line(log_id: str, entry: Entry, *, volatile: bool = False) -> dict[str
     except UnreadableEvent as error:
         return {**place, "kind": "information", "subkind": "unreadable-event", "text": str(error)}
     return {**place, **_described(record)}
+
+
+def gap_line(log_id: str, gap: Gap) -> dict[str, Any]:
+    """Return the line for numbers that this gateway no longer holds."""
+    return {
+        "log_id": log_id,
+        "seq": gap.last,
+        "first": gap.first,
+        "kind": "information",
+        "subkind": "gap",
+        "text": f"{gap.last - gap.first + 1} events are not held any more: {gap.why}",
+    }
 
 
 def _described(record: Record) -> dict[str, Any]:

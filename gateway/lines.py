@@ -36,7 +36,8 @@ def urgent_points(configuration: Configuration) -> frozenset[str]:
     ]
     points += [point for receiver in configuration.receiver for point in receiver.point]
     points += configuration.gpio.point if configuration.gpio is not None else ()
-    return frozenset(point.id for point in points if getattr(point, "urgent", False))
+    points += configuration.receiver  # what a receiver says of itself, under its own id
+    return frozenset(point.id for point in points if point.urgent)
 
 
 def _builder(tag: str, section: Any) -> Build:

@@ -8,8 +8,9 @@ it is told in the log and in `status`; no building has both.
 import asyncio
 import os
 from collections import deque
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from contextlib import suppress
+from typing import Any
 
 from events.errors import ConfigError, StoreError
 from events.model import Observation
@@ -18,7 +19,8 @@ from protocols.drivers.base import Report
 VARIABLE = "NPLUS_MUTANT"
 DELAY_S = 1.5  # how long an acknowledged event stays in memory alone
 
-Mutant = Callable[[Report], tuple[Report, Callable[[], Awaitable[None]]]]
+Commit = Callable[[], Coroutine[Any, Any, None]]
+Mutant = Callable[[Report], tuple[Report, Commit]]
 
 
 def chosen(*, bench: bool) -> tuple[str, Mutant] | None:
@@ -38,7 +40,7 @@ def chosen(*, bench: bool) -> tuple[str, Mutant] | None:
     return name, MUTANTS[name]
 
 
-def ack_before_commit(record: Report) -> tuple[Report, Callable[[], Awaitable[None]]]:
+def ack_before_commit(record: Report) -> tuple[Report, Commit]:
     """Return a recorder that returns at once, and the task that records `DELAY_S` later."""
     waiting: deque[tuple[float, tuple[Observation, ...]]] = deque()
 

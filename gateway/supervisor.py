@@ -7,6 +7,7 @@ Either way it is started again, and no other line notices.
 
 import asyncio
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import structlog
 
@@ -74,7 +75,7 @@ class Supervisor:
             await asyncio.sleep(back_off_s)
             back_off_s = min(2 * back_off_s, BACK_OFF_MAX_S)
 
-    def status(self) -> dict[str, object]:
+    def status(self) -> dict[str, Any]:
         """Return the line's state, the driver's own account of it, and the counters."""
         return {
             "id": self.id,

@@ -1,0 +1,230 @@
+"""The tree of tasks that is a running gateway, from the open store to the last event."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from pathlib import Path
+
+import structlog
+
+from buffer.clock import SystemClock
+from buffer.store import Store
+from events import __version__
+from events.errors import ConfigError, StoreError
+from events.kinds import Kind, Subkind
+from events.model import Observation, Scalar
+from gateway.conditions import RETRY_S, Conditions
+from gateway.config_checks import GATEWAY_POINT
+from gateway.lines import lines, urgent_points
+from gateway.mutants import Mutant
+from gateway.requests import Requests
+from gateway.sections import Configuration, StationSection
+from gateway.status import Status
+from gateway.supervisor import Supervisor
+from gateway.uplink_faults import UplinkFaults
+from protocols.levels import unwatched
+from sync.keys import read_public, read_secret
+from sync.local_socket import serve
+from sync.peers import Path as StationPath
+from sync.peers import Station
+from sync.service_notify import notify, watchdog_period_s
+from sync.zmq_source import Uplink
+
+SETTLE_S = 0.5
+LAST_DELIVERY_S = 1.5
+LAST_RECORD_S = 1.0
+BEAT_S = 2.0
+WRITER_SILENT_S = 15.0  # a disk may be slow for seconds; a writer silent for longer hangs
+NO_SOCKET = "no status socket"
+
+
+class Service:
+    """One gateway, from configuration to clean stop. `mutant` breaks it on purpose (see there)."""
+
+    def __init__(
+        self, configuration: Configuration, mutant: tuple[str, Mutant] | None = None
+    ) -> None:
+        section = configuration.gateway
+        self._configuration = configuration
+        self._mutant_name = "" if mutant is None else mutant[0]
+        self._mutant = None if mutant is None else mutant[1]
+        self._log = structlog.get_logger()
+        self._clock = SystemClock()
+        self._started = self._clock.now()
+        stations = [_station(station) for station in configuration.station]
+        self._store = Store(
+            Path(section.data_dir),
+            clock=self._clock,
+            urgent_points=urgent_points(configuration),
+            required_stations=frozenset(
+                station.public_key
+                for station, asked in zip(stations, configuration.station, strict=True)
+                if asked.required
+            ),
+            **_bound(configuration),
+        )
+        self._conditions = Conditions(memory=self._store, clock=self._clock.now)
+        faults = UplinkFaults(
+            self._conditions,
+            {each.name: frozenset(path.name for path in each.paths) for each in stations},
+        )
+        self._uplink = Uplink(
+            stations,
+            log=self._store,
+            clock=self._clock,
+            secret_key=read_secret(Path(section.key_file)),
+            name=section.name,
+            program=__version__,
+            on_fault=faults.heard,
+        )
+        self._lines = [
+            (
+                kind,
+                Supervisor(
+                    line,
+                    build,
+                    conditions=self._conditions,
+                    memory=self._store,
+                    clock=self._clock.now,
+                ),
+            )
+            for kind, line, build in lines(configuration)
+        ]
+        self._status = Status(
+            name=section.name,
+            started=self._started,
+            boot_id=self._clock.boot_id,
+            store=self._store,
+            uplink=self._uplink,
+            conditions=self._conditions,
+            lines=self._lines,
+            mutant=self._mutant_name,
+        )
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Work until `stop` is set; then leave with everything recorded."""
+        async with self._store, self._socket(), asyncio.TaskGroup() as services:
+            beside = [
+                services.create_task(self._conditions.run(self._store.record)),
+                services.create_task(self._uplink.run()),
+                services.create_task(self._announce()),
+                services.create_task(self._beat()),
+            ]
+            try:
+                await self._watch_lines(stop)
+                await self._finish()
+            finally:
+                for task in beside:
+                    task.cancel()
+        self._log.info("stopped")
+
+    async def _watch_lines(self, stop: asyncio.Event) -> None:
+        record = self._store.record
+        async with asyncio.TaskGroup() as group:
+            tasks = []
+            if self._mutant is not None:
+                record, commit = self._mutant(record)
+                tasks.append(group.create_task(commit()))
+            tasks += [group.create_task(line.run(record)) for _, line in self._lines]
+            notify(f"READY=1\nSTATUS=watching {len(self._lines)} lines")
+            self._log.info(
+                "started",
+                name=self._configuration.gateway.name,
+                version=__version__,
+                lines=len(self._lines),
+                mutant=self._mutant_name or None,
+            )
+            await stop.wait()
+            notify("STOPPING=1")
+            self._log.info("stopping")
+            for task in tasks:
+                task.cancel()
+
+    async def _finish(self) -> None:
+        """Record that this was a clean stop, and let volatile events reach a station."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(SETTLE_S):
+                await self._conditions.settled()
+        try:
+            async with asyncio.timeout(LAST_RECORD_S):
+                await self._store.record([_own(Subkind.STOPPED, {})])
+        except (StoreError, TimeoutError) as error:
+            self._log.warning("stop not recorded", error=str(error))
+
+    async def _announce(self) -> None:
+        """Record the start: the version, and how the last run ended."""
+        details = unwatched(
+            self._store, point=GATEWAY_POINT, source=GATEWAY_POINT, level=None
+        ).details
+        started = _own(
+            Subkind.STARTED,
+            {**details, "version": __version__},
+            edge_us=int(self._started.monotonic * 1_000_000),
+        )
+        while True:
+            try:
+                await self._store.record([started])
+            except StoreError:
+                await asyncio.sleep(RETRY_S)
+            else:
+                return
+
+    async def _beat(self) -> None:
+        """Feed the watchdog while the writer answers, and tell the manager how things are."""
+        period_s = watchdog_period_s()
+        pause_s = BEAT_S if period_s is None else min(BEAT_S, period_s)
+        state = ""
+        while True:
+            silent_s = self._clock.now().monotonic - self._store.answered_at()
+            if silent_s < WRITER_SILENT_S:
+                notify("WATCHDOG=1")
+            else:
+                self._log.error("store writer hangs", silent_s=round(silent_s, 1))
+            store = self._store.status()
+            if store["state"] != state:
+                state = store["state"]
+                notify(f"STATUS=store {state}, watching {len(self._lines)} lines")
+                say = self._log.info if state == "ok" else self._log.error
+                say("store", state=state, text=store.get("text", ""), hint=store.get("hint", ""))
+            await asyncio.sleep(pause_s)
+
+    @asynccontextmanager
+    async def _socket(self) -> AsyncIterator[None]:
+        """Answer questions. Alarms are worth more than answers: without a socket it goes on."""
+        path = Path(self._configuration.gateway.socket)
+        requests = Requests(self._store, lambda: self._status.at(self._clock.now()))
+        async with AsyncExitStack() as opened:
+            reason = text = ""
+            try:
+                await opened.enter_async_context(serve(path, requests.answer))
+            except ConfigError as error:
+                reason, text = NO_SOCKET, f"{error}; {error.hint}"
+                self._log.error("no status socket", error=text)
+            self._conditions.set(
+                GATEWAY_POINT, Subkind.CONFIGURATION, reason, text=text, source=GATEWAY_POINT
+            )
+            yield
+
+
+def _own(subkind: str, details: dict[str, Scalar], *, edge_us: int | None = None) -> Observation:
+    return Observation(
+        point=GATEWAY_POINT,
+        kind=Kind.STATUS,
+        subkind=subkind,
+        source=GATEWAY_POINT,
+        edge_us=edge_us,
+        details=details,
+    )
+
+
+def _station(section: StationSection) -> Station:
+    return Station(
+        name=section.name,
+        public_key=read_public(Path(section.public_key_file)),
+        paths=tuple(StationPath(name=path.name, address=path.endpoint) for path in section.path),
+    )
+
+
+def _bound(configuration: Configuration) -> dict[str, int]:
+    bound_bytes = configuration.store.bound_bytes
+    return {} if bound_bytes is None else {"bound_bytes": bound_bytes}

@@ -1,0 +1,75 @@
+"""The status of a running gateway as one dictionary, for people, scripts and metrics."""
+
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+from events import __version__
+from events.calendar import rfc3339
+from events.model import Instant
+from gateway.conditions import Conditions
+from gateway.supervisor import Supervisor
+
+
+class Reporting(Protocol):
+    """What the store says of itself."""
+
+    def status(self) -> dict[str, Any]: ...
+
+
+class Serving(Protocol):
+    """What the uplink says of its stations."""
+
+    def status(self) -> list[dict[str, Any]]: ...
+
+
+class Status:
+    """Everything that can be asked about; `mutant` is empty outside a test of the bench."""
+
+    def __init__(
+        self,
+        *,
+        name: str,
+        started: Instant,
+        boot_id: str,
+        store: Reporting,
+        uplink: Serving,
+        conditions: Conditions,
+        lines: Sequence[tuple[str, Supervisor]],
+        mutant: str,
+    ) -> None:
+        self._name = name
+        self._started = started
+        self._boot_id = boot_id
+        self._store = store
+        self._uplink = uplink
+        self._conditions = conditions
+        self._lines = tuple(lines)
+        self._mutant = mutant
+
+    def at(self, now: Instant) -> dict[str, Any]:
+        """Return the status of this moment."""
+        store = self._store.status()
+        pins = self._of("gpio")
+        return {
+            "name": self._name,
+            "version": __version__,
+            "log_id": store["log_id"],
+            "head": store["head"],
+            "oldest_unsent_s": store["oldest_unsent_s"],
+            "uptime_s": round(now.monotonic - self._started.monotonic, 3),
+            "boot_id": self._boot_id,
+            "clock": {
+                "quality": str(now.clock),
+                "at": None if now.wall is None else rfc3339(int(now.wall * 1_000_000)),
+            },
+            "stations": self._uplink.status(),
+            "buses": self._of("bus"),
+            "receivers": self._of("receiver"),
+            "gpio": pins[0] if pins else None,
+            "store": store,
+            "faults": self._conditions.faults(),
+            "mutant": self._mutant,
+        }
+
+    def _of(self, section: str) -> list[dict[str, Any]]:
+        return [line.status() for name, line in self._lines if name == section]

@@ -1,0 +1,48 @@
+"""From the state of the paths to a station to stored faults of this gateway."""
+
+from events.kinds import Subkind
+from gateway.conditions import Conditions
+from gateway.config_checks import GATEWAY_POINT
+from sync.peers import PathChange, PathFault
+
+_SUBKINDS = {
+    PathFault.UNREACHABLE: Subkind.PATH_LOST,
+    PathFault.STATION_SILENT: Subkind.PATH_LOST,
+    PathFault.WRONG_STATION_KEY: Subkind.KEY_REFUSED,
+    PathFault.KEY_REFUSED: Subkind.KEY_REFUSED,
+    PathFault.IDENTITY_REFUSED: Subkind.KEY_REFUSED,
+    PathFault.VERSION_MISMATCH: Subkind.VERSION_MISMATCH,
+}
+UNREACHABLE = "unreachable"
+
+
+class UplinkFaults:
+    """Hears of every change of a path. `paths` are all there are, by station."""
+
+    def __init__(self, conditions: Conditions, paths: dict[str, frozenset[str]]) -> None:
+        self._conditions = conditions
+        self._untold = {station: set(names) for station, names in paths.items()}
+
+    def heard(self, change: PathChange) -> None:
+        """Turn a change into what it says of the path, and of the station behind it.
+
+        A station is unreachable only once something is known of each of its paths.
+        """
+        fault = PathFault(change.fault) if change.fault else PathFault.UNREACHABLE
+        current = None if change.up else _SUBKINDS[fault]
+        path_point = f"{GATEWAY_POINT}/{change.station}/{change.path}"
+        for subkind in dict.fromkeys(_SUBKINDS.values()):
+            reason = fault.value if subkind == current else ""
+            self._conditions.set(
+                path_point, subkind, reason, text=change.text, source=GATEWAY_POINT
+            )
+        untold = self._untold[change.station]
+        untold.discard(change.path)
+        if change.station_up or not untold:
+            self._conditions.set(
+                f"{GATEWAY_POINT}/{change.station}",
+                Subkind.STATION_UNREACHABLE,
+                "" if change.station_up else UNREACHABLE,
+                text="" if change.station_up else change.text,
+                source=GATEWAY_POINT,
+            )
