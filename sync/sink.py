@@ -29,7 +29,7 @@ from sync.progress import Progress
 from sync.reading import Answer, Load, LogReading, Lookup, OpenFetch, Store, Work
 from sync.verify import UNKNOWN_CHAIN, MissingCopy
 
-SILENCE_S = 10.0  # nothing heard for so long: the connection is dead
+SILENCE_S = 8.0  # nothing heard for so long: the connection is dead
 ANSWER_S = HOLD_S + 4.0  # a fetch that is open for longer is lost
 RETRY_S = 1.0  # after a commit that failed or a batch that was refused
 NOTICES_MAX = 20  # until the shell drains them

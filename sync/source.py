@@ -28,7 +28,7 @@ from events.replication import (
 from sync import messages
 from sync.log import Reading
 
-SILENCE_S = 8.0  # nothing heard for so long: the station's program does not answer
+SILENCE_S = 7.0  # nothing heard for so long: the station's program does not answer
 GREETING_RETRY_S = 2.0  # a hello without an answer is said again
 READ_RETRY_S = 0.5  # a log that could not be read is tried again
 FETCHES_OPEN_MAX = 16  # for each log

@@ -1,0 +1,249 @@
+"""One lane of one path: a `Source` and its socket, again and again.
+
+A connection that was lost or fell silent is given up with its socket; the next one is a new socket
+after a short pause with jitter. Nothing in a socket's queue counts: the station asks again.
+"""
+
+import asyncio
+import errno
+import random
+from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import NoReturn
+
+import zmq
+from zmq.utils.monitor import parse_monitor_message
+
+from events.errors import StoreError
+from events.kinds import Subkind
+from sync.diagnosis import TRYING, UP, LaneState
+from sync.log import Log
+from sync.peers import Clock, PathFault
+from sync.source import Mark, Source, SourceState
+from sync.zmq_loop import LoopSocket, endpoint, wait
+
+RECONNECT_MS = 500  # the library's own, while nobody accepts: doubled up to the maximum
+RECONNECT_MAX_MS = 5_000
+PAUSE_S = 0.3  # before a new socket, after a connection that was good
+REFUSED_PAUSE_S = 3.0  # after one that was refused
+CONNECT_S = 5.0  # an attempt without a result is a fault
+BROKEN_HANDSHAKES = 3  # in a row: not a restart, but a station of another key
+STEP_MESSAGES_MAX = 64  # then the other tasks get their turn
+
+_MONITORED = (
+    zmq.EVENT_CONNECTED
+    | zmq.EVENT_CLOSED
+    | zmq.EVENT_DISCONNECTED
+    | zmq.EVENT_HANDSHAKE_SUCCEEDED
+    | zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL
+    | zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL
+    | zmq.EVENT_HANDSHAKE_FAILED_AUTH
+)
+_REFUSALS = {
+    str(Subkind.VERSION_MISMATCH): PathFault.VERSION_MISMATCH,
+    str(Subkind.KEY_REFUSED): PathFault.KEY_REFUSED,
+}
+
+
+class _Over(Exception):  # noqa: N818 - not an error: this attempt is over
+    def __init__(self, pause_s: float) -> None:
+        super().__init__()
+        self.pause_s = pause_s
+
+
+@dataclass(slots=True)
+class _Attempt:
+    """One socket. `connect_by` is None once the handshake succeeded."""
+
+    line: LoopSocket
+    monitor: LoopSocket
+    connect_by: float | None
+    accepted: bool = False
+    unsent: deque[bytes] = field(default_factory=deque)
+
+
+class LaneRunner:
+    """Runs until cancelled. Whoever appends to the log sets `awake`."""
+
+    def __init__(
+        self,
+        *,
+        source: Source,
+        log: Log,
+        clock: Clock,
+        address: str,
+        socket: Callable[[], zmq.Socket[bytes]],
+        on_state: Callable[[LaneState], None],
+        on_mark: Callable[[Mark], None],
+    ) -> None:
+        self.awake = asyncio.Event()
+        self._source = source
+        self._log = log
+        self._clock = clock
+        self._address = address
+        self._socket = socket
+        self._on_state = on_state
+        self._on_mark = on_mark
+        self._state = TRYING
+        self._broken_handshakes = 0
+        # Gateways that lost one station must not all come back at the same moment.
+        self._random = random.SystemRandom()
+
+    async def run(self) -> None:
+        while True:
+            with self._attempt() as attempt:
+                try:
+                    await self._serve(attempt)
+                except _Over as over:
+                    pause_s = over.pause_s * self._random.uniform(0.5, 1.5)
+            await asyncio.sleep(pause_s)
+
+    @contextmanager
+    def _attempt(self) -> Iterator[_Attempt]:
+        socket = self._socket()
+        socket.setsockopt(zmq.IMMEDIATE, 1)
+        reconnect_ms = round(RECONNECT_MS * self._random.uniform(0.6, 1.4))
+        socket.setsockopt(zmq.RECONNECT_IVL, reconnect_ms)
+        socket.setsockopt(zmq.RECONNECT_IVL_MAX, RECONNECT_MAX_MS)
+        monitor = LoopSocket(socket.get_monitor_socket(_MONITORED), self.awake.set)
+        line = LoopSocket(socket, self.awake.set)
+        try:
+            socket.connect(endpoint(self._address))
+            yield _Attempt(line, monitor, self._now() + CONNECT_S)
+        finally:
+            socket.disable_monitor()
+            monitor.close()
+            line.close()
+
+    async def _serve(self, attempt: _Attempt) -> NoReturn:
+        while True:
+            self.awake.clear()
+            self._observe(attempt)
+            if attempt.connect_by is None:
+                await self._converse(attempt)
+                deadline = self._source.deadline()
+            else:
+                self._expect_connection(attempt)
+                deadline = attempt.connect_by
+            if self._has_more(attempt):
+                await asyncio.sleep(0)
+            else:
+                await wait(self.awake, deadline)
+
+    def _has_more(self, attempt: _Attempt) -> bool:
+        if attempt.line.has_input() or attempt.monitor.has_input():
+            return True
+        if attempt.unsent:
+            return attempt.line.has_room()
+        return attempt.connect_by is None and bool(self._source.wants())
+
+    def _observe(self, attempt: _Attempt) -> None:
+        """Take what the socket says about its connection."""
+        while (frames := attempt.monitor.receive()) is not None:
+            event = parse_monitor_message([frame.bytes for frame in frames])
+            match event["event"]:
+                case zmq.EVENT_CONNECTED:
+                    attempt.accepted = True
+                case zmq.EVENT_HANDSHAKE_SUCCEEDED:
+                    self._broken_handshakes = 0
+                    attempt.connect_by = None
+                    self._source.connect(self._log.heads(), self._clock.now())
+                case zmq.EVENT_CLOSED:
+                    self._down(PathFault.UNREACHABLE, f"nobody accepts at {self._address}")
+                case zmq.EVENT_HANDSHAKE_FAILED_AUTH:
+                    self._down(PathFault.KEY_REFUSED, "the station does not know this key")
+                    raise _Over(REFUSED_PAUSE_S)
+                case zmq.EVENT_DISCONNECTED if attempt.connect_by is None:
+                    self._down(PathFault.UNREACHABLE, "the connection was lost")
+                    raise _Over(PAUSE_S)
+                case zmq.EVENT_DISCONNECTED:
+                    attempt.accepted = False
+                case _:
+                    self._handshake_failed(event["value"])
+
+    def _handshake_failed(self, error: int) -> None:
+        if error in {errno.EAGAIN, errno.ETIMEDOUT}:
+            self._silent()
+            return
+        self._broken_handshakes += 1
+        if self._broken_handshakes >= BROKEN_HANDSHAKES:
+            self._down(
+                PathFault.WRONG_STATION_KEY,
+                f"whoever answers at {self._address} breaks off:"
+                " it has another key than the one configured, or is no station",
+            )
+
+    def _expect_connection(self, attempt: _Attempt) -> None:
+        now = self._now()
+        if attempt.connect_by is None or now < attempt.connect_by:
+            return
+        attempt.connect_by = now + CONNECT_S
+        if attempt.accepted:
+            self._silent()
+        elif self._state.fault is None:
+            self._down(PathFault.UNREACHABLE, f"no answer from {self._address}")
+
+    async def _converse(self, attempt: _Attempt) -> None:
+        source = self._source
+        for _ in range(STEP_MESSAGES_MAX):
+            frames = attempt.line.receive()
+            if frames is None:
+                break
+            source.receive(frames[-1].bytes, self._clock.now())
+        for mark in source.marks():
+            self._on_mark(mark)
+        now = self._clock.now()
+        source.changed(self._log.heads(), now)
+        source.timeout(now)
+        self._judge()
+        if not attempt.unsent:  # what cannot be sent is not read either
+            await self._read()
+        attempt.unsent.extend(source.to_send())
+        while attempt.unsent and attempt.line.send([attempt.unsent[0]]):
+            attempt.unsent.popleft()
+
+    def _judge(self) -> None:
+        source = self._source
+        match source.state:
+            case SourceState.UP:
+                self._report(UP)
+            case SourceState.SILENT:
+                self._silent()
+                raise _Over(PAUSE_S)
+            case SourceState.REFUSED if source.refusal is not None:
+                reason = source.refusal.reason
+                self._down(
+                    _REFUSALS.get(reason, PathFault.IDENTITY_REFUSED), source.refusal.text[:200]
+                )
+                raise _Over(REFUSED_PAUSE_S)
+
+    async def _read(self) -> None:
+        for request in self._source.wants():
+            try:
+                reading = await self._log.read(
+                    request.log_id,
+                    request.lane,
+                    request.after,
+                    limit_bytes=request.limit_bytes,
+                    bare_through=request.bare_through,
+                )
+            except (StoreError, KeyError):  # the log tells about itself; the fetch is held
+                self._source.unreadable(request, self._clock.now())
+            else:
+                self._source.read(request, reading, self._clock.now())
+
+    def _silent(self) -> None:
+        self._down(PathFault.STATION_SILENT, f"connected to {self._address}, but no answer")
+
+    def _down(self, fault: PathFault, text: str) -> None:
+        self._report(LaneState(fault=fault, text=text))
+
+    def _report(self, state: LaneState) -> None:
+        if state != self._state:
+            self._state = state
+            self._on_state(state)
+
+    def _now(self) -> float:
+        return self._clock.now().monotonic

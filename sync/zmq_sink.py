@@ -1,0 +1,296 @@
+"""The station's end: one ROUTER that every gateway connects to, and a `Sink` for each connection.
+
+A gateway is the key that ZAP hands up with every message, checked against the allow-list each
+time. The routing id is only the return address of one connection: of the connections of one key
+for one path and lane the newest counts.
+"""
+
+import asyncio
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import Any
+
+import zmq
+
+from events.errors import ConfigError, StoreError
+from events.kinds import Subkind
+from events.model import Instant
+from events.replication import Hello, Lane
+from sync.keys import public_of
+from sync.ledger import Ledger
+from sync.peers import Allowed, Clock, Notice
+from sync.reading import Load, Lookup, Store, Work
+from sync.sink import Sink, SinkState
+from sync.zmq_connections import CONNECTIONS_MAX, Connection, Gateway, is_clone
+from sync.zmq_loop import LoopSocket, endpoint, set_common_options, wait
+from sync.zmq_zap import DOMAIN, Gatekeeper
+
+TICK_S = 0.5  # how fast a revoked key is noticed on a quiet connection
+STEP_MESSAGES_MAX = 64  # then the other tasks get their turn
+NOTICE_AGAIN_S = 60.0  # the same notice about the same peer
+NOTICES_KEPT_MAX = 1000
+KEY_SHARED = "key-shared"
+
+
+class Hub:
+    """Receives from every enrolled gateway until cancelled.
+
+    on_notice: what people must be told; the same about the same peer at most once a minute.
+    on_seen: a message of a gateway came: it lives. on_hello: what it says about itself.
+    """
+
+    def __init__(
+        self,
+        *,
+        listen: str,
+        secret_key: str,
+        name: str,
+        program: str,
+        ledger: Ledger,
+        allowed: Allowed,
+        clock: Clock,
+        on_notice: Callable[[Notice], None],
+        on_seen: Callable[[str, Instant], None],
+        on_hello: Callable[[str, Hello], None],
+    ) -> None:
+        self._listen = endpoint(listen)
+        self._secret_key = secret_key
+        self._name = name
+        self._program = program
+        self._ledger = ledger
+        self._allowed = allowed
+        self._clock = clock
+        self._on_notice = on_notice
+        self._on_seen = on_seen
+        self._on_hello = on_hello
+        self._awake = asyncio.Event()
+        self._gateways: dict[str, Gateway] = {}
+        self._routes: dict[bytes, Connection] = {}
+        self._noticed: dict[tuple[str, str, str], float] = {}
+        self._line: LoopSocket | None = None
+        self.address = ""
+        self.listening = asyncio.Event()
+        self.unsent = 0
+        self.refused = 0
+
+    async def run(self) -> None:
+        """Serve until cancelled. Raises `ConfigError` when the address cannot be listened on."""
+        with self._bound() as line:
+            async with asyncio.TaskGroup() as tasks:
+                self.listening.set()
+                tick_at = 0.0
+                while True:
+                    self._awake.clear()
+                    self._receive(line, tasks)
+                    now = self._clock.now()
+                    if now.monotonic >= tick_at:
+                        tick_at = now.monotonic + TICK_S
+                        self._tick(tasks, now)
+                    if line.has_input():
+                        await asyncio.sleep(0)
+                    else:
+                        await wait(self._awake, tick_at)
+
+    def status(self) -> list[dict[str, Any]]:
+        """Return each live connection: gateway, path, lane, program, state, time of its last word."""
+        now = self._clock.now().monotonic
+        return [
+            {
+                "gateway": gateway.name,
+                "path": each.greeted.path,
+                "lane": each.greeted.lane.value,
+                "program": each.greeted.program,
+                "state": each.sink.state.value,
+                "active": each.sink.active,
+                "silent_s": max(0.0, now - each.heard),
+            }
+            for gateway in self._gateways.values()
+            for each in gateway.connections.values()
+            if each.greeted is not None
+        ]
+
+    @contextmanager
+    def _bound(self) -> Iterator[LoopSocket]:
+        context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+        gatekeeper = Gatekeeper(context, self._allowed, self._key_refused)
+        socket: zmq.Socket[bytes] = context.socket(zmq.ROUTER)
+        set_common_options(socket)
+        socket.setsockopt(zmq.ROUTER_MANDATORY, 1)
+        socket.curve_server = True
+        socket.curve_secretkey = self._secret_key.encode("ascii")
+        socket.curve_publickey = public_of(self._secret_key).encode("ascii")
+        socket.zap_domain = DOMAIN
+        socket.setsockopt(zmq.ZAP_ENFORCE_DOMAIN, 1)
+        line = LoopSocket(socket, self._awake.set)
+        try:
+            try:
+                socket.bind(self._listen)
+            except zmq.ZMQError as error:
+                raise ConfigError(
+                    f"cannot listen on {self._listen}: {error.strerror}",
+                    hint="is another station running, or the address not of this machine?",
+                ) from error
+            bound = socket.getsockopt(zmq.LAST_ENDPOINT)
+            self.address = bytes(bound).decode("ascii").rstrip("\0")
+            self._line = line
+            yield line
+        finally:
+            self._line = None
+            line.close()
+            gatekeeper.close()
+            context.destroy(linger=0)
+
+    def _receive(self, line: LoopSocket, tasks: asyncio.TaskGroup) -> None:
+        for _ in range(STEP_MESSAGES_MAX):
+            frames = line.receive()
+            if frames is None:
+                return
+            now = self._clock.now()
+            connection = self._connection(frames[0].bytes, str(frames[-1].get("User-Id")), now)
+            if connection is None:
+                continue
+            connection.heard = now.monotonic
+            data = frames[1].bytes if len(frames) == 2 else b""  # empty: malformed
+            connection.sink.receive(data, now)
+            self._on_seen(connection.gateway, now)
+            self._greeted(connection, now)
+            self._follow(connection, tasks)
+
+    def _connection(self, route: bytes, key: str, now: Instant) -> Connection | None:
+        """Return the connection that a message came over, if its key is allowed now."""
+        name = self._allowed.name_of(key)
+        connection = self._routes.get(route)
+        if connection is not None:
+            if connection.key == key and connection.gateway == name:
+                return connection
+            self._revoke(connection)
+        if name is None:
+            self.refused += 1
+            return None
+        gateway = self._gateways.setdefault(name, Gateway(name))
+        while len(gateway.connections) >= CONNECTIONS_MAX:
+            self._drop(next(iter(gateway.connections.values())))
+        sink = Sink(
+            gateway=name,
+            name=self._name,
+            program=self._program,
+            boot_id=self._clock.boot_id,
+            progress=gateway.progress,
+            now=now,
+        )
+        connection = Connection(route, key, name, sink, now.monotonic)
+        self._routes[route] = gateway.connections[route] = connection
+        return connection
+
+    def _greeted(self, connection: Connection, now: Instant) -> None:
+        hello = connection.sink.hello
+        if hello is None or hello is connection.greeted:
+            return
+        connection.greeted = hello
+        self._on_hello(connection.gateway, hello)
+        for old in self._gateways[connection.gateway].superseded(connection):
+            if is_clone(old, connection, now.monotonic):
+                text = "two machines use the key of this gateway at the same time"
+                self._notice(Notice(reason=KEY_SHARED, text=text), connection)
+            self._drop(old)
+        self._elect(connection.gateway, hello.lane)
+
+    def _elect(self, gateway: str, lane: Lane) -> None:
+        now = self._clock.now()
+        for each, active in self._gateways[gateway].to_activate(lane).items():
+            each.sink.activate(now, active=active)
+            self._flush(each)
+
+    def _follow(self, connection: Connection, tasks: asyncio.TaskGroup) -> None:
+        """Do what the sink wants done after it was told something."""
+        self._flush(connection)
+        for notice in connection.sink.notices():
+            self._notice(notice, connection)
+        if connection.sink.state in {SinkState.REFUSED, SinkState.LOST}:
+            self._drop(connection)
+        elif not connection.working and connection.sink.work() is not None:
+            connection.working = True
+            tasks.create_task(self._work(connection, tasks))
+
+    async def _work(self, connection: Connection, tasks: asyncio.TaskGroup) -> None:
+        hello, gateway = connection.greeted, self._gateways[connection.gateway]
+        if hello is not None:
+            async with gateway.turns[hello.lane]:
+                while connection.route in self._routes and (work := connection.sink.work()):
+                    await self._do(connection.sink, connection.gateway, work)
+                    self._flush(connection)
+        connection.working = False
+        if connection.route in self._routes:
+            self._follow(connection, tasks)
+
+    async def _do(self, sink: Sink, gateway: str, work: Work) -> None:
+        try:
+            match work:
+                case Load():
+                    cursors = await self._ledger.cursors(gateway, work.log_ids)
+                    sink.loaded(work, cursors, self._clock.now())
+                case Lookup():
+                    copies = await self._ledger.copies(gateway, work.log_id, work.first, work.last)
+                    sink.found(work, copies, self._clock.now())
+                case Store():
+                    began = self._clock.now().monotonic
+                    await self._ledger.commit(gateway, work.commit, work.received)
+                    now = self._clock.now()
+                    sink.committed(work, now, took_s=now.monotonic - began)
+        except StoreError:  # the ledger tells about itself; the sink asks again
+            sink.failed(work, self._clock.now())
+
+    def _flush(self, connection: Connection) -> None:
+        for data in connection.sink.to_send():
+            try:
+                sent = self._line is not None and self._line.send([connection.route, data])
+            except zmq.ZMQError as error:
+                if error.errno != zmq.EHOSTUNREACH:
+                    raise
+                self._drop(connection)
+                return
+            if not sent:
+                self.unsent += 1  # its queue is full: the fetch runs into its time-out
+
+    def _revoke(self, connection: Connection) -> None:
+        text = f"the key of gateway {connection.gateway} is no longer enrolled for it"
+        connection.sink.refuse(Subkind.KEY_REFUSED, text)
+        self._flush(connection)
+        for notice in connection.sink.notices():
+            self._notice(notice, connection)
+        self._drop(connection)
+
+    def _drop(self, connection: Connection) -> None:
+        gateway = self._gateways[connection.gateway]
+        self._routes.pop(connection.route, None)
+        gone = gateway.connections.pop(connection.route, None)
+        if gone is not None and gone.greeted is not None:
+            self._elect(gateway.name, gone.greeted.lane)
+
+    def _tick(self, tasks: asyncio.TaskGroup, now: Instant) -> None:
+        for connection in list(self._routes.values()):
+            if self._allowed.name_of(connection.key) != connection.gateway:
+                self._revoke(connection)
+                continue
+            deadline = connection.sink.deadline()
+            if deadline is not None and deadline <= now.monotonic:
+                connection.sink.timeout(now)
+                self._follow(connection, tasks)
+
+    def _key_refused(self, key: str, address: str) -> None:
+        text = f"the key {key}, used from {address}, is not enrolled"
+        self._notice(Notice(reason=Subkind.KEY_REFUSED, text=text, key=key), None)
+
+    def _notice(self, notice: Notice, connection: Connection | None) -> None:
+        if connection is not None:
+            notice = replace(notice, gateway=connection.gateway, key=connection.key)
+        subject = (notice.reason, notice.key, notice.log_id)
+        now = self._clock.now().monotonic
+        if now - self._noticed.get(subject, -NOTICE_AGAIN_S) < NOTICE_AGAIN_S:
+            return
+        self._noticed.pop(subject, None)
+        self._noticed[subject] = now
+        while len(self._noticed) > NOTICES_KEPT_MAX:
+            del self._noticed[next(iter(self._noticed))]
+        self._on_notice(notice)

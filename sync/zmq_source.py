@@ -1,0 +1,161 @@
+"""The gateway's end: every connection to every station, and what is to be said about them."""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import zmq
+
+from events.replication import Lane
+from sync.diagnosis import LaneState, PathWatch
+from sync.keys import public_of
+from sync.log import Log
+from sync.peers import Clock, Path, PathChange, Station
+from sync.source import Mark, Source
+from sync.zmq_lane import LaneRunner
+from sync.zmq_loop import endpoint, set_common_options, wait
+
+
+class Uplink:
+    """Every connection of a gateway to its stations: two for each path, one a lane.
+
+    `on_fault` hears of each change of a path, and of its first known state. Raises `ConfigError`
+    for an address that is none.
+    """
+
+    def __init__(
+        self,
+        stations: Sequence[Station],
+        *,
+        log: Log,
+        clock: Clock,
+        secret_key: str,
+        name: str,
+        program: str,
+        on_fault: Callable[[PathChange], None],
+    ) -> None:
+        self._stations = tuple(stations)
+        self._log = log
+        self._clock = clock
+        self._secret_key = secret_key
+        self._name = name
+        self._program = program
+        self._on_fault = on_fault
+        self._marks: dict[tuple[str, str, Lane], int] = {}
+        self._stirred = asyncio.Event()
+        self._watches: dict[tuple[str, str], PathWatch] = {}
+        for station in stations:
+            for path in station.paths:
+                endpoint(path.address)
+                self._watches[station.name, path.name] = PathWatch()
+
+    async def run(self) -> None:
+        """Serve every station until cancelled."""
+        context = zmq.Context()
+        lanes = [
+            self._runner(context, station, path, lane)
+            for station in self._stations
+            for path in station.paths
+            for lane in Lane
+        ]
+
+        def grown() -> None:
+            for each in lanes:
+                each.awake.set()
+
+        unwatch = self._log.watch(grown)
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                for each in lanes:
+                    tasks.create_task(each.run())
+                tasks.create_task(self._tell())
+        finally:
+            unwatch()
+            context.destroy(linger=0)
+
+    def status(self) -> list[dict[str, Any]]:
+        """Return for each station what it holds of the main log, and how its paths are."""
+        heads = self._log.heads()
+        main = heads[0].log_id if heads else ""
+        return [
+            {
+                "name": station.name,
+                "stored": self._marks.get((station.name, main, Lane.MAIN), 0),
+                "urgent_stored": self._marks.get((station.name, main, Lane.URGENT), 0),
+                "paths": [self._path_status(station, path) for path in station.paths],
+            }
+            for station in self._stations
+        ]
+
+    def _runner(
+        self, context: zmq.Context[Any], station: Station, path: Path, lane: Lane
+    ) -> LaneRunner:
+        def socket() -> zmq.Socket[bytes]:
+            dealer: zmq.Socket[bytes] = context.socket(zmq.DEALER)
+            set_common_options(dealer)
+            dealer.curve_secretkey = self._secret_key.encode("ascii")
+            dealer.curve_publickey = public_of(self._secret_key).encode("ascii")
+            dealer.curve_serverkey = station.public_key.encode("ascii")
+            return dealer
+
+        def state_changed(state: LaneState) -> None:
+            now = self._clock.now().monotonic
+            self._watches[station.name, path.name].report(lane, state, now)
+            self._stirred.set()
+
+        return LaneRunner(
+            source=Source(
+                name=self._name,
+                program=self._program,
+                boot_id=self._clock.boot_id,
+                lane=lane,
+                path=path.name,
+            ),
+            log=self._log,
+            clock=self._clock,
+            address=path.address,
+            socket=socket,
+            on_state=state_changed,
+            on_mark=lambda mark: self._acknowledged(station, mark),
+        )
+
+    def _acknowledged(self, station: Station, mark: Mark) -> None:
+        key = (station.name, mark.log_id, mark.lane)
+        self._marks[key] = max(mark.stored, self._marks.get(key, 0))
+        offered = {head.log_id for head in self._log.heads()}
+        for gone in [each for each in self._marks if each[1] not in offered]:
+            del self._marks[gone]
+        self._log.acknowledge(station.public_key, mark.log_id, mark.lane, mark.stored)
+
+    def _path_status(self, station: Station, path: Path) -> dict[str, Any]:
+        state = self._watches[station.name, path.name].state()
+        return {
+            "name": path.name,
+            "address": path.address,
+            "up": state.up,
+            "fault": "" if state.fault is None else state.fault.value,
+            "text": state.text,
+        }
+
+    async def _tell(self) -> None:
+        while True:
+            self._stirred.clear()
+            now = self._clock.now().monotonic
+            for (station, path), watch in self._watches.items():
+                state = watch.change(now)
+                if state is not None:
+                    self._on_fault(self._path_change(station, path, state))
+            due = [each for watch in self._watches.values() if (each := watch.deadline())]
+            await wait(self._stirred, min(due, default=None))
+
+    def _path_change(self, station: str, path: str, state: LaneState) -> PathChange:
+        return PathChange(
+            station=station,
+            path=path,
+            up=state.up,
+            station_up=any(
+                watch.state().up for (name, _), watch in self._watches.items() if name == station
+            ),
+            fault="" if state.fault is None else state.fault.value,
+            text=state.text,
+        )
