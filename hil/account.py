@@ -48,7 +48,7 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
     """One line of `nplus-station events --json`, as far as the account needs it."""
 
     n: int
-    gateway: str
+    gateway: str | None
     point: str
     kind: str
     qualifier: str
@@ -123,6 +123,15 @@ class Delay(msgspec.Struct, frozen=True, kw_only=True):
     p99_ms: float
 
 
+class Tally(msgspec.Struct, frozen=True, kw_only=True):
+    """The sums of one book."""
+
+    gateway: str
+    device: str
+    accepted: int
+    recorded: int
+
+
 class Account(msgspec.Struct, frozen=True, kw_only=True):
     """The outcome. `ok` is the only thing that an exit status may be made of."""
 
@@ -136,6 +145,7 @@ class Account(msgspec.Struct, frozen=True, kw_only=True):
     states: int
     states_right: int
     unsure: int
+    tallies: tuple[Tally, ...]
     delays: dict[str, Delay]
     findings: tuple[Finding, ...]
     ok: bool
@@ -146,11 +156,18 @@ def settle(books: Sequence[Book], rows: Sequence[Row]) -> Account:
     histories = _Histories(rows)
     findings = [*_repeated_numbers(rows), *_missing_numbers(rows)]
     delays: dict[str, list[float]] = defaultdict(list)
-    recorded = 0
+    tallies: list[Tally] = []
     for book in books:
         own = histories.take(book)
         pairs, missing, surplus = align(book.signals, own)
-        recorded += sum(signal.required for signal, _ in pairs)
+        tallies.append(
+            Tally(
+                gateway=book.gateway,
+                device=book.device,
+                accepted=sum(signal.required for signal in book.signals),
+                recorded=sum(signal.required for signal, _ in pairs),
+            )
+        )
         findings += _explain(book, missing, surplus)
         findings += _wrong_states(book, own)
         delays[book.input] += [
@@ -158,7 +175,8 @@ def settle(books: Sequence[Book], rows: Sequence[Row]) -> Account:
         ]
     findings += [_unexplained(row) for row in histories.rest()]
     count = Counter(finding.fault for finding in findings)
-    accepted = sum(signal.required for book in books for signal in book.signals)
+    accepted = sum(tally.accepted for tally in tallies)
+    recorded = sum(tally.recorded for tally in tallies)
     states = sum(len(book.finals) for book in books)
     return Account(
         accepted=accepted,
@@ -171,6 +189,7 @@ def settle(books: Sequence[Book], rows: Sequence[Row]) -> Account:
         states=states,
         states_right=states - count["state"],
         unsure=sum(not signal.required for book in books for signal in book.signals),
+        tallies=tuple(tallies),
         delays=_delays(delays),
         findings=tuple(findings),
         ok=not findings and accepted > 0 and recorded == accepted,
@@ -184,10 +203,10 @@ class _Histories:
     """
 
     def __init__(self, rows: Sequence[Row]) -> None:
-        met: dict[tuple[str, str | None], int] = {}
+        met: dict[tuple[str | None, str | None], int] = {}
         for row in sorted(rows, key=lambda row: row.n):
             met.setdefault((row.gateway, row.log_id), len(met))
-        self._rows: dict[tuple[str, str], list[Row]] = defaultdict(list)
+        self._rows: dict[tuple[str | None, str], list[Row]] = defaultdict(list)
         from_devices = [row for row in rows if row.log_id is not None]
         for row in sorted(
             from_devices, key=lambda row: (met[row.gateway, row.log_id], row.seq or 0, row.n)
@@ -289,7 +308,7 @@ def _wrong_states(book: Book, own: Sequence[Row]) -> Iterable[Finding]:
 
 def _unexplained(row: Row) -> Finding:
     text = f"{_words(row.what)}: no device of this name (n {row.n})"
-    return Finding(fault="unexplained", gateway=row.gateway, device="", text=text)
+    return Finding(fault="unexplained", gateway=row.gateway or "", device="", text=text)
 
 
 def _repeated_numbers(rows: Sequence[Row]) -> Iterable[Finding]:
@@ -298,7 +317,7 @@ def _repeated_numbers(rows: Sequence[Row]) -> Iterable[Finding]:
     for (gateway, log_id, seq), count in places.items():
         for _ in range(count - 1):
             text = f"number {seq} of log {log_id} stands at the station {count} times"
-            yield Finding(fault="twice", gateway=gateway, device="", text=text)
+            yield Finding(fault="twice", gateway=gateway or "", device="", text=text)
     for n, count in Counter(row.n for row in rows).items():
         if count > 1:
             text = f"the station used its own number {n} {count} times"
@@ -307,14 +326,14 @@ def _repeated_numbers(rows: Sequence[Row]) -> Iterable[Finding]:
 
 def _missing_numbers(rows: Sequence[Row]) -> Iterable[Finding]:
     """Name numbers of a log that the station does not hold, though it holds later ones."""
-    logs: dict[tuple[str, str], set[int]] = defaultdict(set)
+    logs: dict[tuple[str | None, str], set[int]] = defaultdict(set)
     for row in rows:
         if row.log_id is not None and row.seq is not None and not row.volatile:
             logs[row.gateway, row.log_id].add(row.seq)
     for (gateway, log_id), held in logs.items():
         for seq in sorted(set(range(1, max(held) + 1)) - held):
             text = f"number {seq} of log {log_id} is missing"
-            yield Finding(fault="number", gateway=gateway, device="", text=text)
+            yield Finding(fault="number", gateway=gateway or "", device="", text=text)
 
 
 def _finding(fault: FaultName, book: Book, text: str) -> Finding:

@@ -4,9 +4,11 @@ The gateway connects to a unix socket and both sides speak JSON lines. The bench
 level of every pin and then sends each change; `sync` asks the gateway to answer `ack` once it has
 taken in everything before it.
 
-    bench    {"levels": {"GPIO5": 1, …}}      {"pin": "GPIO5", "level": 0}      {"sync": 7}
+    bench    {"levels": {"GPIO5": 1, …}}   {"pin": "GPIO5", "level": 0, "t": 1234.5}   {"sync": 7}
     gateway  {"hello": pid}   {"pin": "GPIO5", "function": "input"}   {"pin": …, "pull": "up"}
-             {"pin": …, "out": 1.0}   {"ack": 7}
+             {"pin": …, "out": 1}   {"ack": 7}
+
+`t` is a CLOCK_MONOTONIC second: when the level changed.
 """
 
 import asyncio
@@ -87,10 +89,11 @@ class PinBoard:
         if self._on[point] == on:
             return
         self._on[point] = on
-        self.journal.note("level", point=point, on=on)
+        moved = self.journal.note("level", point=point, on=on)
         if self._visitor:
             contact = self.contacts[point]
-            self._visitor.say({"pin": contact.pin, "level": contact.level(on=on)})
+            level = contact.level(on=on)
+            self._visitor.say({"pin": contact.pin, "level": level, "t": moved.at_s})
 
     def levels(self) -> dict[str, int]:
         """Return what every pin reads now."""

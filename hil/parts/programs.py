@@ -1,6 +1,7 @@
 """The programs under test, as processes: started, killed, started again, stopped."""
 
 import asyncio
+import math
 import os
 import shutil
 import signal
@@ -52,9 +53,7 @@ class Program:
         self, command: Sequence[str], *, log: Path, environment: Mapping[str, str] | None = None
     ) -> None:
         self.log = log
-        self.starts = 0
-        self.started_s = 0.0
-        self.ended_s = 0.0
+        self.lives: list[tuple[float, float]] = []  # monotonic start and end of each; inf = alive
         self._command = leashed(command)
         self._environment = {**os.environ, **(environment or {})}
         self._process: asyncio.subprocess.Process | None = None
@@ -89,6 +88,7 @@ class Program:
         """Start it; does not wait until it is ready. Does nothing while it runs."""
         if self.running:
             return
+        self.lives.append((time.monotonic(), math.inf))  # a moment too early rather than too late
         with self.log.open("ab") as log:
             self._process = await asyncio.create_subprocess_exec(
                 *self._command,
@@ -98,15 +98,13 @@ class Program:
                 env=self._environment,
                 start_new_session=True,
             )
-        self.started_s = time.monotonic()
-        self.starts += 1
 
     def kill(self) -> None:
-        """SIGKILL, now: no last words."""
+        """Send SIGKILL, now: no last words."""
         if self._process and self.running:
             with suppress(ProcessLookupError):
                 os.kill(self._process.pid, signal.SIGKILL)
-            self.ended_s = time.monotonic()
+            self._end()
 
     async def ended(self) -> int:
         """Wait for its end; returns its exit status, negative for a signal."""
@@ -125,8 +123,12 @@ class Program:
                 await self._process.wait()
                 raise
             finally:
-                self.ended_s = time.monotonic()
+                self._end()
         return self._process.returncode or 0 if self._process else 0
+
+    def _end(self) -> None:
+        start, end = self.lives[-1]
+        self.lives[-1] = (start, min(end, time.monotonic()))
 
     def last_words(self, lines: int = 5) -> str:
         """Return the end of its log, for whoever must find out why it ended."""

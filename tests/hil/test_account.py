@@ -114,7 +114,7 @@ def numbered(rows: list[Row]) -> list[Row]:
 
 def renumbered(rows: list[Row]) -> list[Row]:
     """The same rows as if nothing had been taken out: no gap gives the crime away."""
-    counts: dict[str, int] = {}
+    counts: dict[str | None, int] = {}
     honest = []
     for each in rows:
         counts[each.gateway] = counts.get(each.gateway, 0) + 1

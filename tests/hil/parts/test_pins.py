@@ -57,10 +57,13 @@ def test_levels_come_first_and_follow_the_wiring(tmp_path: Path) -> None:
         assert await gateway.claim() == {"GPIO5": 1, "GPIO6": 1}  # open button, open (cut) door
         assert "sync" in await gateway.hear()
         board.set("button", on=True)
-        assert await gateway.hear() == {"pin": "GPIO5", "level": 0}
+        heard = await gateway.hear()
+        assert (heard["pin"], heard["level"]) == ("GPIO5", 0)
+        assert heard["t"] == journal.entries[-1].at_s
         board.set("button", on=True)
         board.set("door", on=False)
-        assert await gateway.hear() == {"pin": "GPIO6", "level": 0}
+        heard = await gateway.hear()
+        assert (heard["pin"], heard["level"]) == ("GPIO6", 0)
         await until(lambda: board.told["GPIO5"].get("pull") == "up", within_s=5, what="the pull")
         gateway.writer.close()
 

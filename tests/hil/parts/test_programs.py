@@ -1,4 +1,5 @@
 import asyncio
+import math
 import signal
 import subprocess
 import sys
@@ -33,7 +34,9 @@ def test_a_program_is_killed_and_started_again(tmp_path: Path) -> None:
             await program.start()
             await logged(program, 2)
             assert program.pid != first
-            assert program.starts == 2
+            assert len(program.lives) == 2
+            (start, end), (again, open_end) = program.lives
+            assert start < end < again < open_end == math.inf
             assert program.last_words() == "up\nup"
         assert not psutil.pid_exists(program.pid)
 
