@@ -15,7 +15,7 @@ NAME_LENGTH_MAX = 64
 STATIONS_MAX = 8
 PATHS_MAX = 8
 LINES_MAX = 64
-BOUND_BYTES_MIN = 4 * 1024 * 1024
+BOUND_BYTES_MIN = 1024 * 1024
 
 Name = Annotated[str, msgspec.Meta(pattern=NAME_PATTERN, max_length=NAME_LENGTH_MAX)]
 PathText = Annotated[str, msgspec.Meta(pattern=r"^[^\x00]+$", max_length=4096)]

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from events.errors import ConfigError, Fault
+from events.errors import ConfigError
 from gateway import config
 from sync.keys import keygen
 
@@ -30,7 +30,7 @@ def furnish(folder: Path) -> None:
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     folder = tmp_path_factory.mktemp("config")
     furnish(folder)
-    descriptors = []
+    descriptors: list[int] = []
     for name in ("port-a", "port-b"):
         pair = os.openpty()
         descriptors.extend(pair)
@@ -192,7 +192,7 @@ def test_a_mutated_file_runs_or_is_refused_with_a_place_never_a_traceback(
     path.write_bytes(text.encode("utf-8", errors="surrogatepass"))
     found = config.check(path)
     lines = text.count("\n") + 1
-    assert all(isinstance(fault, Fault) and fault.message for fault in found)
+    assert all(fault.message for fault in found)
     assert all(0 <= fault.line <= lines for fault in found)
     refused = [fault for fault in found if not fault.warning]
     if not refused:
