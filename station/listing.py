@@ -89,7 +89,7 @@ def shown(row: tuple[Any, ...]) -> dict[str, Any]:
     received_us, urgent, late, volatile, suspect, readable, body = rest
     event: dict[str, Any] = {
         "n": n,
-        "gateway": gateway or None,
+        "gateway": gateway,
         "log_id": log_id,
         "seq": seq,
         "point": point,

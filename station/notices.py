@@ -39,6 +39,18 @@ class Limiter(Generic[K]):
             self.dropped += dropped.held_back
         return spoken
 
+    def __len__(self) -> int:
+        return len(self._subjects)
+
+    def __contains__(self, subject: K) -> bool:
+        return subject in self._subjects
+
+    def flush(self) -> list[tuple[K, int]]:
+        """Return everything that is held back, and treat every subject as new from here on."""
+        held_back = [(subject, each.held_back) for subject, each in self._subjects.items()]
+        self._subjects.clear()
+        return [(subject, count) for subject, count in held_back if count]
+
     def due(self, now: float) -> list[tuple[K, int]]:
         """Return subjects whose held-back notices are to be spoken of now, with their number."""
         over = [

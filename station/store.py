@@ -4,20 +4,21 @@
 the file beside it with connections that never write (`station.listing`).
 """
 
+import asyncio
 import fcntl
 import os
 import sqlite3
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from contextlib import suppress
 from pathlib import Path
 
-from events.errors import StoreReadOnly, UnavailableError
-from events.kinds import Kind, Qualifier, Subkind
-from events.model import Instant, Observation, Record, Scalar, Stamp
-from events.points import segment
+from events.errors import StoreError, StoreReadOnly, UnavailableError
+from events.kinds import Qualifier
+from events.model import Instant, Scalar, Stamp
 from events.replication import Entry
 from events.wire import encode
 from station import recording, report
+from station.announcements import Announcement, record_of, unreadable
 from station.notices import Limiter
 from station.register import Register
 from station.supervision import Known
@@ -26,27 +27,6 @@ from sync.ledger import Commit, CommitResult, Cursor
 from sync.peers import Clock
 
 LOCK_NAME = "station.lock"
-STATION_POINT = "station"
-GATEWAY_POINT = "gateway"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Announcement:
-    """An event of the station's own, and what it remembers with it.
-
-    gateway: whom it is about; empty for the station itself.
-    path: the path whose silence it announces, if it is about one.
-    silence: it announces the begin or the end of a silence.
-    """
-
-    gateway: str
-    subkind: str
-    qualifier: Qualifier
-    text: str
-    path: str | None = None
-    silence: bool = False
-    count: int = 1
-    details: Mapping[str, Scalar] | None = None
 
 
 class Store:
@@ -106,14 +86,28 @@ class Store:
 
         return await self._writer.run(work)
 
-    async def hello(self, gateway: str, stamp: Stamp, received: Instant) -> None:
-        """Tie the monotonic clock of a gateway's boot to wall time."""
+    def hello(self, gateway: str, stamp: Stamp, received: Instant) -> None:
+        """Tie the monotonic clock of a gateway's boot to wall time, before any later commit.
+
+        Not waited for: a hello that cannot be stored is said again at the next connection.
+        """
 
         def work(connection: sqlite3.Connection) -> None:
             number = self._register.gateway(connection, gateway)
             self._register.hello(connection, number, stamp, _wall_us(received))
 
-        await self._writer.run(work)
+        with suppress(StoreError):
+            self._writer.submit(work).add_done_callback(_pass_over_store_errors)
+
+    async def ping(self) -> None:
+        """Return when the writer answers. A busy or a full store is an answer."""
+        with suppress(StoreError):
+            await self._writer.run(lambda _: None)
+
+    @property
+    def trouble(self) -> StoreError | None:
+        """Return why the last transaction failed; None while the store works."""
+        return self._writer.trouble
 
     async def announce(self, announcements: Sequence[Announcement], now: Instant) -> list[int]:
         """Store events of the station's own, durably; return their numbers."""
@@ -126,7 +120,7 @@ class Store:
     async def settle(self, now: Instant) -> None:
         """Announce what was held back about unreadable events, once it is due."""
         due = self._unreadable.due(now.monotonic)
-        await self.announce([_unreadable(gateway, count) for gateway, count in due], now)
+        await self.announce([unreadable(gateway, count) for gateway, count in due], now)
 
     async def touch(self, seen: Mapping[str, int]) -> None:
         """Remember when gateways were last heard, in POSIX microseconds."""
@@ -151,7 +145,7 @@ class Store:
     def _announce(
         self, connection: sqlite3.Connection, announcement: Announcement, now: Instant
     ) -> int:
-        record = _record(announcement, self._clock.stamp(now))
+        record = record_of(announcement, self._clock.stamp(now))
         n = recording.announce(
             self._register,
             connection,
@@ -180,42 +174,13 @@ class Store:
         count = self._unreadable.admit(gateway, now.monotonic, count=len(numbers))
         if count:
             about: dict[str, Scalar] = {"log_id": commit.log_id, "seq": numbers[0]}
-            self._announce(connection, _unreadable(gateway, count, about), now)
+            self._announce(connection, unreadable(gateway, count, about), now)
 
 
-def _unreadable(
-    gateway: str, count: int, details: Mapping[str, Scalar] | None = None
-) -> Announcement:
-    what = "an event" if count == 1 else f"{count} events"
-    return Announcement(
-        gateway=gateway,
-        subkind=Subkind.UNREADABLE_EVENT,
-        qualifier=Qualifier.NEW,
-        text=f"{what} from {gateway} cannot be read by this program; the bytes are kept",
-        count=count,
-        details=details,
-    )
-
-
-def _record(announcement: Announcement, stamp: Stamp) -> Record:
-    point = STATION_POINT
-    if announcement.gateway:
-        point = GATEWAY_POINT
-        if announcement.path is not None:
-            point = f"{GATEWAY_POINT}/{segment(announcement.path)}"
-    details: dict[str, Scalar] = dict(announcement.details or {})
-    if announcement.count > 1:
-        details["count"] = announcement.count
-    observation = Observation(
-        point=point,
-        kind=Kind.FAULT,
-        subkind=announcement.subkind,
-        qualifier=announcement.qualifier,
-        source=STATION_POINT,
-        text=announcement.text,
-        details=details,
-    )
-    return Record(stamp=stamp, observation=observation)
+def _pass_over_store_errors(done: asyncio.Future[object]) -> None:
+    error = done.exception()
+    if error is not None and not isinstance(error, StoreError):
+        raise error
 
 
 def _wall_us(now: Instant) -> int | None:

@@ -82,7 +82,10 @@ class Supervision:
         self._gateways.pop(gateway, None)
 
     def heard(self, gateway: str, path: str, now: float) -> None:
-        """Note a message. Ends the gateway's and the path's fault; may begin another path's."""
+        """Note a message. Ends the gateway's and the path's fault; may begin another path's.
+
+        `now` may lie a little back: when the message came, not when it was told.
+        """
         watched = self._gateways.get(gateway)
         if watched is None:
             return
@@ -90,7 +93,8 @@ class Supervision:
             self._change(gateway, None, watched, Qualifier.RESTORE, now)
             for other in watched.paths.values():
                 other.since = now  # they were silent with the gateway; their own time starts here
-        watched.since, watched.heard, watched.seen = now, True, True
+        watched.since = now if not watched.heard else max(watched.since, now)
+        watched.heard = watched.seen = True
         spoken = watched.paths.get(path)
         if spoken is None:
             if len(watched.paths) >= PATHS_MAX:
@@ -98,7 +102,7 @@ class Supervision:
             spoken = watched.paths[path] = _Watched(since=now)
         if spoken.lost:
             self._change(gateway, path, spoken, Qualifier.RESTORE, now)
-        spoken.since, spoken.heard = now, True
+        spoken.since, spoken.heard = max(spoken.since, now), True
         for name, other in watched.paths.items():
             if not other.lost and now - other.since >= self._lost_after_s:
                 self._change(gateway, name, other, Qualifier.NEW, now)

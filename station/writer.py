@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from events.errors import StoreError, UnavailableError
+from events.errors import StoreError
 from station.schema import FILE_NAME, open_writer, store_error
 
 T = TypeVar("T")
@@ -38,6 +38,7 @@ class Writer:
 
     rolled_back: called in the thread after anything was undone: what was remembered of the file
         may be wrong now.
+    trouble: why the last transaction failed, None if it did not.
     """
 
     def __init__(self, folder: Path, rolled_back: Callable[[], None]) -> None:
@@ -47,6 +48,7 @@ class Writer:
         self._connection: sqlite3.Connection | None = None
         self._waiting: deque[_Job] = deque()
         self._working: asyncio.Future[None] | None = None
+        self.trouble: StoreError | None = None
 
     async def open(self) -> None:
         """Open the file, or make it. Raises `StoreError`."""
@@ -69,16 +71,20 @@ class Writer:
 
         A cancelled caller's job may still take effect. Raises `StoreError`.
         """
+        result: T = await self.submit(work)
+        return result
+
+    def submit(self, work: Work) -> asyncio.Future[Any]:
+        """Put a job behind those that wait, and return its result to come. Raises `StoreError`."""
         if self._connection is None:
-            raise UnavailableError("the station's store is closed", hint="start the station")
+            raise StoreError("the station's store is closed", hint="start the station")
         if len(self._waiting) >= JOBS_WAITING_MAX:
             raise StoreError("the store does not keep up", hint="look at the station's disk")
         answer: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         self._waiting.append(_Job(work, answer))
         if self._working is None:
             self._start()
-        result: T = await answer
-        return result
+        return answer
 
     def _start(self) -> None:
         count = min(len(self._waiting), JOBS_PER_COMMIT_MAX)
@@ -90,6 +96,8 @@ class Writer:
     def _finished(self, jobs: list[_Job], done: asyncio.Future[None]) -> None:
         self._working = None
         failure = done.exception()
+        if failure is None or isinstance(failure, StoreError):
+            self.trouble = failure
         for job in jobs:
             if job.answer.done():
                 continue  # its caller was cancelled

@@ -414,7 +414,7 @@ def test_an_unset_clock_is_corrected_from_the_hello_of_the_same_boot(tmp_path: P
     hello = Stamp(monotonic_us=40_000_000, boot_id=BOOT)
 
     async def work(store: Store) -> None:
-        await store.hello("g1", hello, NOW)  # 40 s after that boot, at the station's now
+        store.hello("g1", hello, NOW)  # 40 s after that boot, at the station's now
         await store.commit("g1", log.main(1, 2), NOW)
 
     with_store(tmp_path, work)

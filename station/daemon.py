@@ -1,0 +1,157 @@
+"""The station as a process: the tree of tasks, signals, and how it ends.
+
+A defect is logged and ends the process with `EX_SOFTWARE`; the service manager starts it afresh,
+and the gateways keep what was not acknowledged.
+"""
+
+import asyncio
+import os
+import signal
+import sys
+from pathlib import Path
+from types import TracebackType
+
+import structlog
+
+from buffer.clock import SystemClock
+from events import __version__
+from events.errors import EX_SOFTWARE, NplusError, StoreLocked
+from station import logs
+from station.answers import Answers
+from station.config import StationConfig, load
+from station.enrolment import Enrolment
+from station.intake import Intake
+from station.store import Store
+from sync.keys import read_secret
+from sync.local_socket import serve
+from sync.service_notify import notify, watchdog_period_s
+from sync.zmq_sink import Hub
+
+STOP_S = 4.5  # after this the process goes, whoever has not finished
+LOCKED_RETRY_S = 1.0
+BEAT_S = 5.0
+WRITER_SILENT_S = 15.0  # a disk may be slow for seconds; a writer silent for longer hangs
+
+
+def run(file: Path) -> int:
+    """Run the station configured in `file` until SIGTERM or SIGINT. Raises `NplusError`."""
+    config = load(file)
+    logs.configure()
+    sys.excepthook = _end_on_defect
+    asyncio.run(_until_signalled(config))
+    return 0
+
+
+async def _until_signalled(config: StationConfig) -> None:
+    loop = asyncio.get_running_loop()
+    stop = asyncio.Event()
+
+    def ask_to_stop() -> None:
+        if not stop.is_set():
+            stop.set()
+            notify("STOPPING=1")
+            loop.call_later(STOP_S, _leave)
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, ask_to_stop)
+    log = structlog.get_logger()
+    store = Store(config.data_dir, clock=SystemClock())
+    try:
+        if await _open(store, stop):
+            await _work(config, store, stop)
+    finally:
+        await store.close()
+    log.info("stopped")
+
+
+async def _open(store: Store, stop: asyncio.Event) -> bool:
+    """Open the ledger, waiting for whoever holds it; False when told to stop meanwhile."""
+    while not stop.is_set():
+        try:
+            await store.open()
+        except StoreLocked as error:
+            structlog.get_logger().error("store locked", error=str(error), hint=error.hint)
+            notify(f"STATUS=waiting: {error}")
+        else:
+            return True
+        try:
+            async with asyncio.timeout(LOCKED_RETRY_S):
+                await stop.wait()
+        except TimeoutError:
+            continue
+    return False
+
+
+async def _work(config: StationConfig, store: Store, stop: asyncio.Event) -> None:
+    clock = SystemClock()
+    enrolment = Enrolment(config.gateways_dir)
+    intake = Intake(config, store=store, enrolment=enrolment, clock=clock)
+    hub = Hub(
+        listen=config.listen,
+        secret_key=read_secret(config.key_file),
+        name=config.name,
+        program=__version__,
+        ledger=store,
+        allowed=enrolment,
+        clock=clock,
+        on_notice=intake.on_notice,
+        on_seen=lambda _gateway, _now: None,  # `Hub.status` tells the path as well
+        on_hello=intake.on_hello,
+    )
+    intake.hub = hub
+    await intake.start()
+    answers = Answers(
+        config, store=store, enrolment=enrolment, intake=intake, hub=hub, clock=clock
+    )
+    try:
+        async with serve(config.socket, answers.answer), asyncio.TaskGroup() as tasks:
+            working = [
+                tasks.create_task(hub.run()),
+                tasks.create_task(intake.run()),
+                tasks.create_task(_beat(store)),
+                tasks.create_task(_tell_ready(config, hub)),
+            ]
+            await stop.wait()
+            for task in working:
+                task.cancel()
+    except* NplusError as group:
+        raise _first(group) from None
+    await intake.finish()
+
+
+async def _tell_ready(config: StationConfig, hub: Hub) -> None:
+    await hub.listening.wait()
+    structlog.get_logger().info(
+        "station ready", station=config.name, listen=hub.address, version=__version__
+    )
+    notify("READY=1\nSTATUS=listening")
+
+
+async def _beat(store: Store) -> None:
+    """Feed the service manager's watchdog while the writer answers."""
+    period_s = watchdog_period_s() or BEAT_S
+    while True:
+        async with asyncio.timeout(WRITER_SILENT_S):
+            await store.ping()
+        notify("WATCHDOG=1")
+        await asyncio.sleep(period_s)
+
+
+def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
+    error: BaseException = group
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error
+
+
+def _leave() -> None:
+    """Go without those that did not stop in time; what is stored is stored."""
+    structlog.get_logger().error("stop takes too long", limit_s=STOP_S)
+    os._exit(EX_SOFTWARE)
+
+
+def _end_on_defect(
+    kind: type[BaseException], error: BaseException, trace: TracebackType | None
+) -> None:
+    structlog.get_logger().critical("defect", exc_info=(kind, error, trace))
+    os._exit(EX_SOFTWARE)

@@ -1,0 +1,210 @@
+"""The station's life beside the ledger: who may speak, who is silent, what people must be told.
+
+Four times a second: the list of gateways is looked at, live connections are told to supervision,
+and what follows from both is stored. What cannot be stored now is kept and tried again.
+"""
+
+import asyncio
+from collections import deque
+
+import structlog
+
+from events.errors import StoreError
+from events.kinds import Qualifier, Subkind
+from events.model import Instant, Scalar
+from events.replication import Hello
+from station.announcements import Announcement
+from station.config import StationConfig
+from station.enrolment import SCAN_INTERVAL_S, Enrolment
+from station.store import Store
+from station.supervision import Change, Known, Supervision
+from station.told import Told
+from sync.peers import Clock, Notice
+from sync.zmq_sink import Hub
+
+TICK_S = 0.25
+MARGIN_S = 0.5  # so that a loss is stored, not only noticed, within `lost_after_s`
+SETTLE_EVERY_S = 5.0  # how soon what was held back is spoken of when its time has come
+TOUCH_EVERY_S = 30.0
+ANNOUNCEMENTS_WAITING_MAX = 10_000
+TALKING = frozenset({"loading", "open"})  # of a connection: not refused, not lost
+
+
+class Intake:
+    """Joins list, connections, supervision and ledger. `hub` is set before `run`.
+
+    seen_us: when each gateway was last heard since the start, in POSIX microseconds.
+    programs: what each gateway says it runs.
+    """
+
+    def __init__(
+        self, config: StationConfig, *, store: Store, enrolment: Enrolment, clock: Clock
+    ) -> None:
+        self._config = config
+        self._store = store
+        self._enrolment = enrolment
+        self._clock = clock
+        self._log = structlog.get_logger()
+        self.supervision = Supervision(lost_after_s=config.lost_after_s - MARGIN_S)
+        self._told = Told()
+        self._waiting: deque[Announcement] = deque(maxlen=ANNOUNCEMENTS_WAITING_MAX)
+        self._known: dict[str, Known] = {}
+        self._watched: set[str] = set()
+        self._heard: dict[tuple[str, str], float] = {}
+        self.seen_us: dict[str, int] = {}
+        self._touched: set[str] = set()
+        self.programs: dict[str, str] = {}
+        self._trouble = ""
+        self.hub: Hub | None = None
+
+    async def start(self) -> None:
+        """Look at the list and the ledger for the first time. Raises `StoreError`."""
+        await asyncio.to_thread(self._enrolment.scan)
+        self._known = await self._store.known()
+        self._tell_warnings()
+        await self._follow_list(self._clock.now())
+
+    async def run(self) -> None:
+        """Work until cancelled."""
+        scan_at = settle_at = touch_at = 0.0
+        while True:
+            now = self._clock.now()
+            if now.monotonic >= scan_at:
+                scan_at = now.monotonic + SCAN_INTERVAL_S
+                if await asyncio.to_thread(self._enrolment.scan):
+                    self._tell_warnings()
+                    self._waiting += self._told.start_anew()
+                    await self._follow_list(now)
+            self._listen(now)
+            self.supervision.timeout(now.monotonic)
+            self._waiting += map(self._announcement, self.supervision.changes())
+            if now.monotonic >= settle_at:
+                settle_at = now.monotonic + SETTLE_EVERY_S
+                self._waiting += self._told.due(now.monotonic)
+                await self._settle(now)
+            await self._announce(now)
+            if now.monotonic >= touch_at or self.seen_us.keys() - self._touched:
+                touch_at = now.monotonic + TOUCH_EVERY_S
+                await self._touch()
+            self._tell_trouble()
+            await self._pause(now)
+
+    async def finish(self) -> None:
+        """Store what is still to be stored."""
+        await self._announce(self._clock.now())
+        await self._touch()
+
+    def on_notice(self, notice: Notice) -> None:
+        """Take something that people must be told."""
+        self._log.warning(
+            notice.reason, text=notice.text, peer=notice.gateway or notice.key, log=notice.log_id
+        )
+        announcement = self._told.take(notice, self._clock.now().monotonic)
+        if announcement is not None:
+            self._waiting.append(announcement)
+
+    def on_hello(self, gateway: str, hello: Hello) -> None:
+        """Take what a gateway says about itself."""
+        self.programs[gateway] = hello.program
+        self._store.hello(gateway, hello.stamp, self._clock.now())
+
+    async def _follow_list(self, now: Instant) -> None:
+        """Let supervision watch exactly those who are enrolled."""
+        names = self._enrolment.names
+        for name in self._watched - names.keys():
+            self.supervision.revoke(name)
+            self._watched.discard(name)
+            self._heard = {key: at for key, at in self._heard.items() if key[0] != name}
+            self._log.info("gateway revoked", gateway=name)
+        added = names.keys() - self._watched
+        if not added:
+            return
+        try:
+            for name in sorted(added):
+                await self._store.remember(name)
+            self._known = await self._store.known()
+        except StoreError as error:
+            self._log.error("gateways not remembered", error=str(error))
+        for name in sorted(added):
+            self.supervision.enrol(name, self._known.get(name, Known()), now.monotonic)
+            self._watched.add(name)
+            self._log.info("gateway enrolled", gateway=name)
+
+    def _listen(self, now: Instant) -> None:
+        """Tell supervision who has spoken since the last look."""
+        if self.hub is None:
+            return
+        for connection in self.hub.status():
+            if connection["state"] not in TALKING:
+                continue
+            gateway, path = connection["gateway"], connection["path"]
+            heard = now.monotonic - connection["silent_s"]
+            if heard > self._heard.get((gateway, path), float("-inf")):
+                self._heard[gateway, path] = heard
+                self.supervision.heard(gateway, path, heard)
+                if now.wall is not None:
+                    self.seen_us[gateway] = round((now.wall - connection["silent_s"]) * 1e6)
+
+    def _announcement(self, change: Change) -> Announcement:
+        begins = change.qualifier is Qualifier.NEW
+        log = self._log.warning if begins else self._log.info
+        subkind = Subkind.GATEWAY_LOST if change.path is None else Subkind.PATH_LOST
+        word = "lost" if begins else "back"
+        log(f"{subkind.removesuffix('-lost')} {word}", gateway=change.gateway, path=change.path)
+        what = f"gateway {change.gateway}"
+        if change.path is not None:
+            what = f"path {change.path} of {what}"
+        text = f"{what} is heard again"
+        if begins:
+            text = f"nothing heard from {what} for {change.silent_s:.0f} s"
+        details: dict[str, Scalar] = {} if change.path is None else {"path": change.path}
+        return Announcement(
+            gateway=change.gateway,
+            subkind=subkind,
+            qualifier=change.qualifier,
+            text=text,
+            path=change.path,
+            silence=True,
+            details=details,
+        )
+
+    async def _announce(self, now: Instant) -> None:
+        while self._waiting:
+            first = list(self._waiting)[:100]
+            try:
+                await self._store.announce(first, now)
+            except StoreError:
+                return  # told by `_tell_trouble`; they wait for the next turn
+            for _ in first:
+                self._waiting.popleft()
+
+    async def _settle(self, now: Instant) -> None:
+        try:
+            await self._store.settle(now)
+        except StoreError as error:
+            self._log.error("count of unreadable events not stored", error=str(error))
+
+    async def _touch(self) -> None:
+        try:
+            await self._store.touch(self.seen_us)
+        except StoreError:
+            return
+        self._touched = set(self.seen_us)
+
+    def _tell_warnings(self) -> None:
+        for warning in self._enrolment.warnings:
+            self._log.warning("enrolment", text=warning, peer=warning)
+
+    def _tell_trouble(self) -> None:
+        trouble = self._store.trouble
+        text = "" if trouble is None else str(trouble)
+        if text and text != self._trouble:
+            self._log.error("store fails", error=text, hint=trouble.hint if trouble else "")
+        elif self._trouble and not text:
+            self._log.info("store works again")
+        self._trouble = text
+
+    async def _pause(self, now: Instant) -> None:
+        deadline = self.supervision.deadline()
+        wait_s = TICK_S if deadline is None else min(TICK_S, deadline - now.monotonic)
+        await asyncio.sleep(max(wait_s, 0.01))
