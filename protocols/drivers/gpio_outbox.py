@@ -1,0 +1,90 @@
+"""What a contact reported, on its way to the disk.
+
+Each condition (point, kind, subkind) waits for itself alone: its reports stay in order, and none
+waits for another's, so that an alarm is not held up by a status that cannot be stored now.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Iterable
+
+from events.errors import StoreError
+from events.model import Observation, condition
+from protocols.drivers.base import Report
+
+RETRY_S = 1.0
+CLOSE_WITHIN_S = 2.0
+WAITING_MAX = 64
+"""Reports that one condition may have waiting.
+
+Beyond it the oldest are dropped in pairs, a beginning and its end, so that what remains still ends
+in the true state. It takes a store that is out of order for as long as a contact needs to change
+64 times.
+"""
+
+_Key = tuple[str, str, str]
+
+
+class Outbox:
+    """Reports waiting for the store. Keeps what was not stored when its line is lost."""
+
+    def __init__(self) -> None:
+        self.retries = 0
+        self.dropped = 0
+        self.reported = 0
+        self._waiting: dict[_Key, deque[Observation]] = {}
+        self._sending: dict[_Key, asyncio.Task[None]] = {}
+        self._begin: Callable[[_Key], None] | None = None
+
+    def open(self, report: Report, tasks: asyncio.TaskGroup) -> None:
+        """Send from now on through `report`, in `tasks`; what still waits goes first."""
+
+        def begin(key: _Key) -> None:
+            self._sending[key] = tasks.create_task(self._send(key, report))
+
+        self._begin = begin
+        self._sending.clear()
+        for key, waiting in self._waiting.items():
+            if waiting:
+                begin(key)
+
+    async def close(self) -> None:
+        """Send nothing more. What is on its way has a moment to arrive; the rest stays."""
+        self._begin = None
+        if self._sending:
+            await asyncio.wait(self._sending.values(), timeout=CLOSE_WITHIN_S)
+        for task in self._sending.values():
+            task.cancel()
+
+    def put(self, observations: Iterable[Observation]) -> None:
+        """Take observations in the order in which they happened."""
+        for observation in observations:
+            key = condition(observation)
+            waiting = self._waiting.setdefault(key, deque())
+            waiting.append(observation)
+            while len(waiting) > WAITING_MAX:
+                waiting.popleft()
+                waiting.popleft()
+                self.dropped += 2
+            if key not in self._sending and self._begin is not None:
+                self._begin(key)
+
+    async def _send(self, key: _Key, report: Report) -> None:
+        waiting = self._waiting[key]
+        while waiting:
+            batch = list(waiting)
+            waiting.clear()
+            stored = False
+            try:
+                await report(batch)
+                stored = True
+            except StoreError:
+                self.retries += 1
+            finally:
+                if stored:
+                    self.reported += len(batch)
+                else:
+                    waiting.extendleft(reversed(batch))
+            if not stored:
+                await asyncio.sleep(RETRY_S)
+        del self._sending[key]
