@@ -110,7 +110,10 @@ class LaneRunner:
         monitor = LoopSocket(socket.get_monitor_socket(_MONITORED), self.awake.set)
         line = LoopSocket(socket, self.awake.set)
         try:
-            socket.connect(endpoint(self._address))
+            try:
+                socket.connect(endpoint(self._address))
+            except zmq.ZMQError as error:
+                self._down(PathFault.UNREACHABLE, f"{self._address}: {error.strerror}")
             yield _Attempt(line, monitor, self._now() + CONNECT_S)
         finally:
             socket.disable_monitor()

@@ -5,6 +5,7 @@ every operation, says what. Reading never waits: a cancelled wait can lose no me
 """
 
 import asyncio
+import re
 from collections.abc import Callable, Sequence
 
 import zmq
@@ -21,22 +22,33 @@ RECEIVE_QUEUE = 32
 # still be named. Beyond it the library drops the connection without telling whose it was.
 FRAME_LENGTH_MAX = 2 * MESSAGE_LENGTH_MAX
 
+PORT_MAX = 65_535
+
 _SCHEME = "tcp://"
+_UNFIT = re.compile(r"[\s/;,@]")
 
 
-def endpoint(address: str) -> str:
-    """Return `host:port`, with or without `tcp://`, as ZeroMQ writes it; port 0 is any free one."""
+def endpoint(address: str, *, listen: bool = False) -> str:
+    """Return `host:port`, with or without `tcp://` before it, as ZeroMQ writes it.
+
+    To listen, host may be `*` for everywhere and port 0 for any that is free. Raises `ConfigError`.
+    """
     host, colon, port = address.removeprefix(_SCHEME).rpartition(":")
-    if not colon or not host or not (port == "*" or port.isdigit()):
+    fits = colon and host and port.isdigit() and int(port) <= PORT_MAX and not _UNFIT.search(host)
+    if not fits or (not listen and (host == "*" or int(port) == 0)):
         raise ConfigError(
-            f"{address!r} is not an address",
-            hint="write host:port, such as 192.168.1.10:5140, or *:5140 to listen everywhere",
+            f"{address!r} is not an address to {'listen on' if listen else 'connect to'}",
+            hint="write host:port, such as 192.168.1.10:5140; to listen everywhere, *:5140",
         )
-    return f"{_SCHEME}{host}:{'*' if port == '0' else port}"
+    return f"{_SCHEME}{host}:{'*' if int(port) == 0 else port}"
 
 
-def set_common_options(socket: zmq.Socket[bytes]) -> None:
-    """Set what both ends need. All of it takes effect at bind or connect, not after."""
+def set_common_options(socket: zmq.Socket[bytes], address: str) -> None:
+    """Set what both ends need. All of it takes effect at bind or connect, not after.
+
+    IPv6 only for an address that is written so: with it on, a host name may resolve to an address
+    on which the other end does not listen.
+    """
     socket.linger = 0
     socket.sndhwm = SEND_QUEUE
     socket.rcvhwm = RECEIVE_QUEUE
@@ -45,7 +57,7 @@ def set_common_options(socket: zmq.Socket[bytes]) -> None:
     socket.setsockopt(zmq.HEARTBEAT_TTL, HEARTBEAT_TIMEOUT_MS)
     socket.setsockopt(zmq.HANDSHAKE_IVL, HANDSHAKE_MS)
     socket.setsockopt(zmq.MAXMSGSIZE, FRAME_LENGTH_MAX)
-    socket.setsockopt(zmq.IPV6, 1)
+    socket.setsockopt(zmq.IPV6, int("[" in address))
 
 
 class LoopSocket:

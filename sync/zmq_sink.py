@@ -54,7 +54,7 @@ class Hub:
         on_seen: Callable[[str, Instant], None],
         on_hello: Callable[[str, Hello], None],
     ) -> None:
-        self._listen = endpoint(listen)
+        self._listen = endpoint(listen, listen=True)
         self._secret_key = secret_key
         self._name = name
         self._program = program
@@ -115,7 +115,7 @@ class Hub:
         context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         gatekeeper = Gatekeeper(context, self._allowed, self._key_refused)
         socket: zmq.Socket[bytes] = context.socket(zmq.ROUTER)
-        set_common_options(socket)
+        set_common_options(socket, self._listen)
         socket.setsockopt(zmq.ROUTER_MANDATORY, 1)
         socket.curve_server = True
         socket.curve_secretkey = self._secret_key.encode("ascii")

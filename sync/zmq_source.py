@@ -92,7 +92,7 @@ class Uplink:
     ) -> LaneRunner:
         def socket() -> zmq.Socket[bytes]:
             dealer: zmq.Socket[bytes] = context.socket(zmq.DEALER)
-            set_common_options(dealer)
+            set_common_options(dealer, path.address)
             dealer.curve_secretkey = self._secret_key.encode("ascii")
             dealer.curve_publickey = public_of(self._secret_key).encode("ascii")
             dealer.curve_serverkey = station.public_key.encode("ascii")
