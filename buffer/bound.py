@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from enum import Enum
 from typing import Final
 
 from buffer.entries import Pending
@@ -17,6 +18,18 @@ GROUP_EVENTS_MAX: Final = 4096
 _ROW_BYTES: Final = 160
 _FILL: Final = 1.25
 _COMMIT_BYTES: Final = 4096
+
+
+class Room(Enum):
+    """How much of the bound an append may use up.
+
+    NORMAL: everything but the reserve. RESERVE: that as well. AMPLE: only what leaves headroom;
+    for the event that says that there is room again.
+    """
+
+    NORMAL = "normal"
+    RESERVE = "reserve"
+    AMPLE = "ample"
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,18 +60,25 @@ class Bound:
         """The most that the pages of the file may take: the write-ahead log has the rest."""
         return self.total_bytes - self.wal_bytes - 2 * self.group_bytes
 
-    def limit_bytes(self, *, reserve: bool) -> int:
-        """Return what may be in use after an event with or without the right to the reserve."""
-        return self.file_bytes - (0 if reserve else self.reserve_bytes)
+    def limit_bytes(self, room: Room) -> int:
+        """Return how many bytes may be in use after an append."""
+        normal = self.file_bytes - self.reserve_bytes
+        match room:
+            case Room.NORMAL:
+                return normal
+            case Room.RESERVE:
+                return self.file_bytes
+            case Room.AMPLE:
+                return normal * 15 // 16
 
     @property
     def trim_from_bytes(self) -> int:
         """Beyond this, delivered events are trimmed ahead of need, down to `trim_to_bytes`."""
-        return self.limit_bytes(reserve=False) * 15 // 16
+        return self.limit_bytes(Room.AMPLE)
 
     @property
     def trim_to_bytes(self) -> int:
-        return self.limit_bytes(reserve=False) * 14 // 16
+        return self.limit_bytes(Room.NORMAL) * 14 // 16
 
 
 def cost_bytes(items: Iterable[Pending]) -> int:

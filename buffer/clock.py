@@ -8,7 +8,7 @@ import ctypes
 import functools
 import time
 from pathlib import Path
-from typing import Final
+from typing import Final, Protocol
 
 from events.model import ClockQuality, Instant, Stamp
 
@@ -40,6 +40,15 @@ class _Timex(ctypes.Structure):
 def boot_id() -> str:
     """Return the kernel's id of this boot as `journalctl --boot` takes it: 32 hex digits."""
     return _BOOT_ID.read_text(encoding="ascii").strip().replace("-", "")
+
+
+class Clock(Protocol):
+    """What the store needs of a clock; `SystemClock`, or a made-up one in a test."""
+
+    @property
+    def boot_id(self) -> str: ...
+    def now(self) -> Instant: ...
+    def stamp(self, instant: Instant) -> Stamp: ...
 
 
 class SystemClock:

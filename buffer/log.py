@@ -5,7 +5,7 @@ Synchronous, on one connection, in one thread: the writer's. Tests drive it by h
 
 import secrets
 import sqlite3
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import chain as chained
@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Final, Self
 
 from buffer import schema
-from buffer.bound import BOUND_BYTES_DEFAULT, Bound, cost_bytes
+from buffer.bound import BOUND_BYTES_DEFAULT, Bound, Room, cost_bytes
 from buffer.entries import Pending, Reading
 from buffer.faults import HINTS, translated
 from buffer.memory import Checkpoint, Memory, readable
@@ -50,12 +50,6 @@ class Notes:
 
     marks: Marks | None = None
     checkpoint: Checkpoint | None = None
-
-    def __bool__(self) -> bool:
-        return self.marks is not None or self.checkpoint is not None
-
-
-NO_NOTES: Final = Notes()
 
 
 class EventLog:
@@ -115,18 +109,18 @@ class EventLog:
                 continue  # no write-ahead log, or a medium that is gone
         return total
 
-    def has_room(self, items: Sequence[Pending], *, reserve: bool) -> bool:
-        """Tell whether records fit the bound; `reserve` is the right to use the reserve."""
-        limit = self.bound.limit_bytes(reserve=reserve)
-        need = cost_bytes(items)
-        if self._used + need > limit:
-            self._used = self._pages_used()  # what is counted up is more than what is used
-        return self._used + need <= limit
+    def has_room(self, need_bytes: int, room: Room) -> bool:
+        """Tell whether so much fits the bound."""
+        limit = self.bound.limit_bytes(room)
+        if self._used + need_bytes > limit:
+            with translated("cannot measure the store"):
+                self._used = self._pages_used()  # what is counted up is more than what is used
+        return self._used + need_bytes <= limit
 
-    def append(self, items: Sequence[Pending], notes: Notes = NO_NOTES) -> int:
+    def append(self, items: Sequence[Pending], notes: Iterable[Notes] = ()) -> int:
         """Make records durable in one transaction and return the number of the first.
 
-        They have consecutive numbers in the order given.
+        They have consecutive numbers in the order given. `notes` ride on the same transaction.
         """
         seq, chain = self._seq, self._chain
         routine: list[_Row] = []
@@ -141,7 +135,8 @@ class EventLog:
         with self._transaction("cannot store events"):
             self._insert("routine_event", routine)
             self._insert("urgent_event", urgent)
-            self._write_notes(notes)
+            for note in notes:
+                self._write_notes(note)
         first = self._seq + 1
         self._seq, self._chain = seq, chain
         cost = cost_bytes(items)
@@ -229,11 +224,16 @@ class EventLog:
         """Tell whether the write-ahead log is long enough to be folded into the file."""
         return self._wal_written >= self.bound.wal_bytes
 
+    @property
+    def fold_overdue(self) -> bool:
+        """Tell whether folding should no longer wait for a quiet moment."""
+        return self._wal_written >= 2 * self.bound.wal_bytes
+
     def fold(self) -> None:
         """Fold the write-ahead log into the file; give pages back if the file is over its bound."""
+        self._wal_written = 0  # also when it fails: tried again after as much again
         with translated("cannot checkpoint the store"):
             schema.pragma(self.connection, "wal_checkpoint(PASSIVE)")
-            self._wal_written = 0
             if self._page_count() * schema.PAGE_BYTES > self.bound.file_bytes:
                 self.connection.execute(f"PRAGMA incremental_vacuum({VACUUM_PAGES})").fetchall()
 

@@ -1,0 +1,192 @@
+"""The half of the store that is on disk: the log, and what rides on its commits.
+
+Marks of stations and the newest states never have a commit of their own while the gateway runs:
+a station repeats its claim with every fetch, and the log itself says what came after the last copy
+of the states. Writing them down apart would double what an alarm costs the card.
+"""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Final
+
+from buffer.bound import Bound, Room
+from buffer.clock import Clock
+from buffer.entries import Pending, Reading
+from buffer.log import EventLog, Notes
+from buffer.marks import StationMarks
+from buffer.memory import Memory, readable
+from buffer.set_aside import SetAside
+from buffer.writer import Writer
+from buffer.writer_thread import Opened, Steps
+from events.errors import StoreError
+from events.model import Record
+from events.replication import Lane, LogHead
+
+MARKS_EVERY_S: Final = 60.0  # marks ride on a commit at most this often
+CLOSE_S: Final = 3.0
+
+
+class Disk:
+    """The log on disk, from the loop's side.
+
+    head: the log as of the newest commit, None while none was ever open.
+    last_record: the newest record when the log was first opened.
+    on_change: called after each commit and when another log is open.
+    on_trouble: called when the file turns out to be damaged or unusable.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        bound: Bound,
+        clock: Clock,
+        required: frozenset[str],
+        *,
+        on_change: Callable[[], None],
+        on_trouble: Callable[[StoreError], None],
+    ) -> None:
+        self.path = path
+        self.bound = bound
+        self.memory = Memory()
+        self.marks = StationMarks(required)
+        self.head: LogHead | None = None
+        self.is_open = False
+        self.last_record: Record | None = None
+        self.writer = Writer(bound, on_commit=self._committed, on_trouble=on_trouble)
+        self._clock = clock
+        self._on_change = on_change
+        self._first_opening = True
+        self._marks_changed = False
+        self._marks_saved_s = float("-inf")
+
+    async def open(self, suspect: StoreError | None = None) -> tuple[SetAside | None, set[bytes]]:
+        """Open the log, again if it is open already. Raises `StoreError`.
+
+        Returns the file that was set aside for it, and the bodies of events that turned out to be
+        stored although nobody was told. A `suspect` file (`StoreCorrupt`) is set aside first.
+        """
+        wall = self._clock.now().wall
+        self.is_open = False
+        opened = await self.writer.open(
+            self.path,
+            created_us=None if wall is None else round(wall * 1_000_000),
+            suspect=suspect,
+            known=self.head,
+        )
+        self._take(opened)
+        self.is_open = True
+        self._on_change()
+        return opened.set_aside, {body for _, body in opened.beyond}
+
+    async def append(
+        self, items: Sequence[Pending], room: Room = Room.NORMAL, *, everything: bool = False
+    ) -> None:
+        """Make records durable. Raises `StoreError`. `everything` that may ride on it does."""
+        notes = self._notes(now=everything)
+        try:
+            await self.writer.append(items, room, notes=notes)
+        except BaseException:
+            self._give_back(notes)
+            raise
+
+    async def read(
+        self, log_id: str, lane: Lane, after: int, *, limit_bytes: int, bare_through: int
+    ) -> Reading:
+        """Read from the log; see `sync.log.Log.read`."""
+
+        def steps(log: EventLog) -> Steps[Reading]:
+            if log.head.log_id != log_id:
+                raise StoreError(f"log {log_id} is not open any more", hint="ask for the heads")
+            return (
+                yield from log.read(
+                    lane, after, limit_bytes=limit_bytes, bare_through=bare_through
+                )
+            )
+
+        return await self.writer.run(steps)
+
+    def acknowledge(self, station: str, lane: Lane, stored: int) -> None:
+        """Note how far a station holds a lane."""
+        if self.head is None or not self.marks.claim(station, lane, min(stored, self.head.head)):
+            return
+        self._marks_changed = True
+        self.writer.allow_trimming(self.marks.by_all(Lane.MAIN))
+
+    def file_bytes(self) -> int:
+        """Return the bytes on the medium, write-ahead log included."""
+        total = 0
+        for path in (self.path, self.path.with_name(self.path.name + "-wal")):
+            try:
+                total += path.stat().st_size
+            except OSError:
+                continue  # not there, or the medium is gone
+        return total
+
+    async def close(self) -> None:
+        """Write down what rides on commits, close the log and end the thread.
+
+        Gives up after `CLOSE_S`: what is durable is durable, and the process has to end.
+        """
+        notes = self._notes(now=True)
+
+        def write(log: EventLog) -> Steps[None]:
+            for note in notes:
+                log.write_notes(note)
+            yield
+
+        try:
+            async with asyncio.timeout(CLOSE_S):
+                if self.is_open and notes:
+                    await self._try(write)
+                await self.writer.stop()
+        except TimeoutError:
+            return
+
+    async def _try(self, work: Callable[[EventLog], Steps[None]]) -> None:
+        try:
+            await self.writer.run(work)
+        except StoreError:
+            return  # nothing that rides on commits is needed to find it again
+
+    def _committed(self, items: Sequence[Pending], first: int, head: LogHead) -> None:
+        self.head = head
+        for seq, item in enumerate(items, first):
+            self.memory.note(seq, item.record.observation, item.body)
+        self._on_change()
+
+    def _take(self, opened: Opened) -> None:
+        same_log = self.head is not None and self.head.log_id == opened.head.log_id
+        if same_log:
+            for seq, body in opened.beyond:
+                record = readable(body)
+                if record is not None:
+                    self.memory.note(seq, record.observation, body)
+        else:
+            opened.memory.merge(self.memory)  # what was learned before this log was open
+            self.memory = opened.memory
+            self.marks.load(opened.marks)
+            self.writer.allow_trimming(self.marks.by_all(Lane.MAIN))
+        if self._first_opening:
+            self._first_opening = False
+            self.last_record = opened.last
+        self.head = opened.head
+
+    def _notes(self, *, now: bool = False) -> list[Notes]:
+        notes = []
+        if self.memory.checkpoint_due or (now and self.memory.changed):
+            notes.append(Notes(checkpoint=self.memory.take_checkpoint()))
+        if self._marks_changed:
+            at_s = self._clock.now().monotonic
+            if now or at_s - self._marks_saved_s >= MARKS_EVERY_S:
+                notes.append(Notes(marks=self.marks.all()))
+                self._marks_changed = False
+                self._marks_saved_s = at_s
+        return notes
+
+    def _give_back(self, notes: Sequence[Notes]) -> None:
+        for note in notes:
+            if note.checkpoint is not None:
+                self.memory.give_back(note.checkpoint)
+            if note.marks is not None:
+                self._marks_changed = True
