@@ -177,7 +177,7 @@ class GpioDriver:
             if line.device is None or not (all_lines or due):
                 continue
             try:
-                level = bool(line.device.pin.state)
+                level = _level(line)
             except LineFault as fault:
                 self._give_up(line, fault, now)
                 continue
@@ -206,7 +206,7 @@ class GpioDriver:
                 line.device = self._device(point.config, pull=False)
                 self._outbox.put(point.pull_fault(_text(fault)))
             self._listen(line)
-            level = bool(line.device.pin.state)
+            level = _level(line)
         except LineFault as fault:
             self._give_up(line, fault, self._now())
             return fault
@@ -277,6 +277,16 @@ class GpioDriver:
 
     def _now(self) -> Instant:
         return self._context.clock()
+
+
+def _level(line: _Line) -> bool:
+    """Return whether the line is high. Raises `LineFault`."""
+    from gpiozero import GPIOZeroError  # noqa: PLC0415 - only where used
+
+    try:
+        return bool(line.device.pin.state)
+    except (GPIOZeroError, OSError) as error:
+        raise LineFault(f"{line.device.pin!r} cannot be read: {error}", reason="failed") from error
 
 
 def _text(fault: LineFault) -> str:

@@ -7,9 +7,11 @@ from typing import Annotated, Literal
 
 import msgspec
 
+from events.kinds import shown_kind
 from events.points import POINT_LENGTH_MAX, POINT_PATTERN
 
 PointId = Annotated[str, msgspec.Meta(pattern=POINT_PATTERN, max_length=POINT_LENGTH_MAX)]
+Word = Annotated[str, msgspec.Meta(min_length=1, max_length=64)]
 LineName = Annotated[str, msgspec.Meta(min_length=1, max_length=64)]
 LineOffset = Annotated[int, msgspec.Meta(ge=0, le=1023)]
 HoldMs = Annotated[int, msgspec.Meta(ge=1, le=60_000)]
@@ -41,7 +43,7 @@ class GpioPoint(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     id: PointId
     line: LineName | LineOffset
     contact: Literal["no", "nc"]
-    kind: str
+    kind: Word
     subkind: str = ""
     label: str = ""
     urgent: bool = False
@@ -145,8 +147,12 @@ def _wiring(point: GpioPoint) -> Iterator[Finding]:
             "nothing holds the line while the contact is open; say `external` if the board does",
             True,
         )
-    if not point.kind:
-        yield ("kind",), "a kind is needed, such as `alarm`, `tamper` or `fault`", False
+    if shown_kind(point.kind) != point.kind:
+        yield (
+            ("kind",),
+            f"{point.kind!r} is none of the kinds; it would be shown as information, not as alarm",
+            True,
+        )
 
 
 def _placement(point: GpioPoint, factory: str) -> Iterator[Finding]:

@@ -78,7 +78,7 @@ def test_every_fault_is_found_at_once() -> None:
         {"id": "a", "line": 1},
         {"pull": "down", "closed_level": "low"},
         {"pull": "none"},
-        {"kind": ""},
+        {"kind": "alram"},
     )
     assert faults(config) == [
         (("point", 0, "id"), False),
@@ -87,7 +87,7 @@ def test_every_fault_is_found_at_once() -> None:
         (("point", 1, "line"), False),
         (("point", 2, "closed_level"), False),
         (("point", 3, "pull"), True),
-        (("point", 4, "kind"), False),
+        (("point", 4, "kind"), True),
     ]
 
 
@@ -124,6 +124,7 @@ def test_no_points_is_worth_a_warning() -> None:
         {"pull": "weak"},
         {"line": -1},
         {"line": ""},
+        {"kind": ""},
         {"id": "Zone 1"},
         {"debounce": 3},
     ],
