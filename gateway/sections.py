@@ -1,4 +1,4 @@
-"""The shape of the gateway's configuration file. docs/configuration.md explains every key."""
+"""The shape of the gateway's configuration file. `sample.toml` beside this file explains every key."""
 
 from pathlib import Path
 from typing import Annotated

@@ -1,7 +1,7 @@
 """The tree of tasks that is a running gateway, from the open store to the last event."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from pathlib import Path
 
@@ -17,11 +17,13 @@ from gateway.conditions import RETRY_S, Conditions
 from gateway.config_checks import GATEWAY_POINT
 from gateway.lines import lines, urgent_points
 from gateway.mutants import Mutant
+from gateway.offered_log import OfferedLog
 from gateway.requests import Requests
 from gateway.sections import Configuration, StationSection
 from gateway.status import Status
 from gateway.supervisor import Supervisor
 from gateway.uplink_faults import UplinkFaults
+from protocols.drivers.base import Report
 from protocols.levels import unwatched
 from sync.keys import read_public, read_secret
 from sync.local_socket import serve
@@ -51,6 +53,8 @@ class Service:
         self._log = structlog.get_logger()
         self._clock = SystemClock()
         self._started = self._clock.now()
+        self._recording = 0
+        self._recorded = asyncio.Event()
         stations = [_station(station) for station in configuration.station]
         self._store = Store(
             Path(section.data_dir),
@@ -70,7 +74,7 @@ class Service:
         )
         self._uplink = Uplink(
             stations,
-            log=self._store,
+            log=OfferedLog(self._store),
             clock=self._clock,
             secret_key=read_secret(Path(section.key_file)),
             name=section.name,
@@ -96,6 +100,7 @@ class Service:
             boot_id=self._clock.boot_id,
             store=self._store,
             uplink=self._uplink,
+            station_keys={station.name: station.public_key for station in stations},
             conditions=self._conditions,
             lines=self._lines,
             mutant=self._mutant_name,
@@ -119,7 +124,7 @@ class Service:
         self._log.info("stopped")
 
     async def _watch_lines(self, stop: asyncio.Event) -> None:
-        record = self._store.record
+        record: Report = self._record
         async with asyncio.TaskGroup() as group:
             tasks = []
             if self._mutant is not None:
@@ -137,11 +142,29 @@ class Service:
             await stop.wait()
             notify("STOPPING=1")
             self._log.info("stopping")
+            await self._deliver_last()
             for task in tasks:
                 task.cancel()
 
+    async def _record(self, observations: Sequence[Observation]) -> None:
+        self._recording += 1
+        try:
+            await self._store.record(observations)
+        finally:
+            self._recording -= 1
+            if not self._recording:
+                self._recorded.set()
+
+    async def _deliver_last(self) -> None:
+        """Let what is being recorded finish: without a disk that means to reach a station."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(LAST_DELIVERY_S):
+                while self._recording:
+                    self._recorded.clear()
+                    await self._recorded.wait()
+
     async def _finish(self) -> None:
-        """Record that this was a clean stop, and let volatile events reach a station."""
+        """Record that this was a clean stop."""
         with suppress(TimeoutError):
             async with asyncio.timeout(SETTLE_S):
                 await self._conditions.settled()

@@ -1,11 +1,12 @@
 """The status of a running gateway as one dictionary, for people, scripts and metrics."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 from events import __version__
 from events.calendar import rfc3339
 from events.model import Instant
+from events.replication import Lane
 from gateway.conditions import Conditions
 from gateway.supervisor import Supervisor
 
@@ -23,7 +24,10 @@ class Serving(Protocol):
 
 
 class Status:
-    """Everything that can be asked about; `mutant` is empty outside a test of the bench."""
+    """Everything that can be asked about.
+
+    station_keys: public key of each station, by its name. mutant: empty in a sound gateway.
+    """
 
     def __init__(
         self,
@@ -33,6 +37,7 @@ class Status:
         boot_id: str,
         store: Reporting,
         uplink: Serving,
+        station_keys: Mapping[str, str],
         conditions: Conditions,
         lines: Sequence[tuple[str, Supervisor]],
         mutant: str,
@@ -42,6 +47,7 @@ class Status:
         self._boot_id = boot_id
         self._store = store
         self._uplink = uplink
+        self._station_keys = station_keys
         self._conditions = conditions
         self._lines = tuple(lines)
         self._mutant = mutant
@@ -62,7 +68,7 @@ class Status:
                 "quality": str(now.clock),
                 "at": None if now.wall is None else rfc3339(int(now.wall * 1_000_000)),
             },
-            "stations": self._uplink.status(),
+            "stations": self._stations(store["marks"]),
             "buses": self._of("bus"),
             "receivers": self._of("receiver"),
             "gpio": pins[0] if pins else None,
@@ -70,6 +76,16 @@ class Status:
             "faults": self._conditions.faults(),
             "mutant": self._mutant,
         }
+
+    def _stations(self, marks: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        """Return what each station holds: as it said, or as was noted before it speaks again."""
+        noted = {(mark["station"], mark["lane"]): mark["stored"] for mark in marks}
+        stations = self._uplink.status()
+        for station in stations:
+            key = self._station_keys[station["name"]]
+            for name, lane in (("stored", Lane.MAIN), ("urgent_stored", Lane.URGENT)):
+                station[name] = max(station[name], noted.get((key, lane), 0))
+        return stations
 
     def _of(self, section: str) -> list[dict[str, Any]]:
         return [line.status() for name, line in self._lines if name == section]

@@ -7,6 +7,7 @@ Either way it is started again, and no other line notices.
 
 import asyncio
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import structlog
@@ -26,6 +27,7 @@ BACK_OFF_MAX_S = 5.0
 STABLE_S = 30.0  # a run that lasted this long starts the back-off anew, and ends a driver's fault
 STALE_S = 10.0  # a driver that runs this long without its line being up has lost it unsaid
 LOOK_S = 0.25
+LOOK_WHILE_DOWN_S = 0.05
 
 LOST = "lost"
 
@@ -94,6 +96,7 @@ class Supervisor:
     async def _run_once(self, report: Report) -> None:
         self._starts += 1
         self._watched = False
+        self._health = replace(self._health, up=False)
         self._running_since = self._clock().monotonic
         try:
             if self._driver is None:
@@ -150,7 +153,7 @@ class Supervisor:
         """While the driver runs: end the faults that are over, and find a line that stays down."""
         down_since: float | None = self._clock().monotonic
         while True:
-            await asyncio.sleep(LOOK_S)
+            await asyncio.sleep(LOOK_S if self._health.up else LOOK_WHILE_DOWN_S)
             now = self._clock().monotonic
             self._health = driver.health()
             if self._health.up:

@@ -141,6 +141,23 @@ def test_what_is_no_configuration_at_all_is_a_fault_too(
         config.load(path)
 
 
+SAMPLES = sorted((Path(__file__).parents[2] / "protocols").glob("*/sample.toml"))
+
+
+@pytest.mark.parametrize("sample", SAMPLES, ids=lambda path: path.parent.name)
+def test_every_sample_is_a_configuration_without_faults(folder: Path, sample: Path) -> None:
+    own = (Path(config.__file__).parent / "sample.toml").read_text()
+    own = own.replace("/etc/nplus/keys/hall-3.key", "hall.key")
+    path = folder / "sample.toml"
+    path.write_text(own.replace("/etc/nplus/keys/east.pub", "east.pub") + sample.read_text())
+    assert [fault for fault in config.check(path) if not fault.warning] == []
+    assert config.load(path).gateway.name == "hall-3"
+
+
+def test_every_protocol_has_a_sample() -> None:
+    assert [path.parent.name for path in SAMPLES] == ["contact_id", "gpio", "modbus"]
+
+
 def test_a_missing_file_is_a_fault(tmp_path: Path) -> None:
     assert config.check(tmp_path / "none.toml")[0].message.startswith("cannot be read")
     assert config.check(tmp_path)[0].message.startswith("cannot be read")
