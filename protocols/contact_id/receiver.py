@@ -227,16 +227,21 @@ class ReceiverLink:
             last.answer = self._answers.owe(self.form.acknowledge, at, State.READY)
 
     def _take_new(self, frame: Frame, at: float, *, doubtful: bool) -> None:
-        if len(self._unsettled) >= WAITING_MAX:
-            withheld = self._answers.owe(self.form.acknowledge, at, State.WITHHELD)
-            self._last = Sent(raw=frame.raw, storing=Storing.REFUSED, answer=withheld)
+        full = len(self._unsettled) >= WAITING_MAX
+        self._last = Sent(
+            raw=frame.raw,
+            storing=Storing.REFUSED if full else Storing.WAITING,
+            answer=self._answers.owe(
+                self.form.acknowledge, at, State.WITHHELD if full else State.WAITING
+            ),
+            doubtful=doubtful,
+        )
+        if full:
             return
         observation = observe(frame, self.form, self._receiver.id, self._points)
         if doubtful:
             self.counters["possible_repeats"] += 1
             flags = (*observation.flags, POSSIBLE_REPEAT)
             observation = msgspec.structs.replace(observation, flags=flags)
-        answer = self._answers.owe(self.form.acknowledge, at, State.WAITING)
-        self._last = Sent(raw=frame.raw, storing=Storing.WAITING, answer=answer)
         self._seen.append(observation)
         self._unsettled.append(self._last)

@@ -5,7 +5,7 @@ line is numbered. Only a message that is byte-identical to the one before it can
 any other message it is new. In this order, when the message before it
 
 - still waits for the disk: a repeat, since it was not acknowledged;
-- could not be stored: new, since nothing holds it;
+- could not be stored: new, since nothing holds it (doubt, if that one was in doubt itself);
 - may or may not be stored, because the line was lost meanwhile: doubt;
 - is stored but was never acknowledged: a repeat, since the receiver cannot have let go of it;
 - was acknowledged, and a heartbeat or a broken frame came since: doubt. No heartbeat comes between
@@ -54,6 +54,7 @@ class Sent:
     acknowledged: when the first copy that was acknowledged came; None = none was.
     interrupted: something other than a message has come since.
     remembered: stored before this program was started.
+    doubtful: it may be a copy of one that is stored.
     """
 
     raw: bytes
@@ -62,6 +63,7 @@ class Sent:
     acknowledged: float | None = None
     interrupted: bool = False
     remembered: bool = False
+    doubtful: bool = False
 
     def note_answer(self) -> None:
         """Take over from the newest answer whether it was sent."""
@@ -81,7 +83,7 @@ def decide(before: Sent, opening: Opening, now: float, window_s: float) -> Decis
     """Judge a message that is byte-identical to `before`."""
     decided = {
         Storing.WAITING: Decision.REPEAT,
-        Storing.REFUSED: Decision.NEW,
+        Storing.REFUSED: Decision.DOUBT if before.doubtful else Decision.NEW,
         Storing.UNKNOWN: Decision.DOUBT,
     }.get(before.storing)
     if decided is not None:
