@@ -62,7 +62,7 @@ def test_every_engine_stands_under_the_sans_io_contract(package: str) -> None:
 
 def test_every_word_is_in_the_manual_and_no_other() -> None:
     text = (ROOT / "docs" / "events.md").read_text()
-    kinds = re.findall(r"^\| `([a-z-]+)` \|", text.split("## Qualifiers")[0], re.M)
+    kinds = re.findall(r"^\| `([a-z-]+)` \|", text.split("## Qualifiers")[0], re.MULTILINE)
     assert sorted(kinds) == sorted(Kind)
     subkinds = text.split("## Subkinds")[1].split("## Fields")[0]
     assert sorted(re.findall(r"`([a-z-]+)`", subkinds)) == sorted(Subkind)
@@ -81,8 +81,8 @@ def test_locks_are_hashed_and_name_no_index() -> None:
         text = path.read_text()
         assert "://" not in text, path
         if "==" in text:
-            pins = re.findall(r"^[a-z0-9][^\n]*==[^\n]*\\\n(?=\s+--hash=sha256:)", text, re.M)
-            assert len(pins) == len(re.findall(r"^[a-z0-9]", text, re.M)), path
+            pins = re.findall(r"^[a-z0-9][^\n]*==[^\n]*\\\n(?=\s+--hash=sha256:)", text, re.MULTILINE)
+            assert len(pins) == len(re.findall(r"^[a-z0-9]", text, re.MULTILINE)), path
 
 
 def test_the_tree_speaks_of_the_product_alone() -> None:

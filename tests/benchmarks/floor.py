@@ -1,0 +1,26 @@
+"""What the machine itself takes: one durable SQLite commit, the unit that every latency is made of."""
+
+import sqlite3
+import tempfile
+import time
+from contextlib import closing
+from pathlib import Path
+
+
+def sqlite_commit(count: int) -> list[float]:
+    """Return the seconds of single commits of 300 bytes with WAL and synchronous=FULL."""
+    with (
+        tempfile.TemporaryDirectory() as name,
+        closing(sqlite3.connect(Path(name) / "raw.db", isolation_level=None)) as connection,
+    ):
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute("PRAGMA synchronous = FULL")
+        connection.execute("CREATE TABLE event (seq INTEGER PRIMARY KEY, body BLOB) STRICT")
+        result = []
+        for _ in range(count):
+            started = time.monotonic()
+            connection.execute("BEGIN IMMEDIATE")
+            connection.execute("INSERT INTO event (body) VALUES (?)", (bytes(300),))
+            connection.execute("COMMIT")
+            result.append(time.monotonic() - started)
+        return result
