@@ -379,18 +379,25 @@ class StallingProxy:
         self._upstream = (host, int(port))
         self._flowing = asyncio.Event()
         self._flowing.set()
-        self._tasks = asyncio.TaskGroup()
         self.address = ""
 
     @asynccontextmanager
     async def serve(self) -> AsyncIterator[None]:
-        server = await asyncio.start_server(self._relay, "127.0.0.1", 0)
-        host, port = server.sockets[0].getsockname()
-        self.address = f"{host}:{port}"
-        try:
-            yield
-        finally:
-            server.close()
+        async with asyncio.TaskGroup() as tasks:
+            relays: list[asyncio.Task[None]] = []
+
+            def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+                relays.append(tasks.create_task(self._relay(reader, writer)))
+
+            server = await asyncio.start_server(accept, "127.0.0.1", 0)
+            host, port = server.sockets[0].getsockname()
+            self.address = f"{host}:{port}"
+            try:
+                yield
+            finally:
+                server.close()
+                for relay in relays:
+                    relay.cancel()
 
     def stall(self) -> None:
         self._flowing.clear()
@@ -402,11 +409,16 @@ class StallingProxy:
         try:
             await self._flowing.wait()
             to_reader, to_writer = await asyncio.open_connection(*self._upstream)
+        except OSError:
+            writer.close()
+            return
+        try:
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(self._pump(reader, to_writer))
                 tasks.create_task(self._pump(to_reader, writer))
-        except OSError:
+        finally:
             writer.close()
+            to_writer.close()
 
     async def _pump(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with contextlib.suppress(OSError):
