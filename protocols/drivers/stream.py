@@ -7,7 +7,6 @@ delays acknowledgements but neither reading nor deadlines.
 
 import asyncio
 from collections import deque
-from collections.abc import Sequence
 from typing import Protocol, runtime_checkable
 
 from events.errors import LinkLost, StoreError
@@ -16,7 +15,6 @@ from protocols.drivers.base import Clock, Report
 from protocols.link import Link
 
 PENDING_MAX = 1024  # observations that wait for the store; more are dropped, and the link is told
-BATCH_MAX = 256  # observations handed to the store at once
 FLUSH_S = 2.0  # how long the end of a line waits for what is still being stored
 
 
@@ -50,12 +48,13 @@ class ToldOfLoss(Protocol):
 async def drive(link: Link, stream: Stream, report: Report, clock: Clock) -> None:
     """Run `link` over `stream` until cancelled, or until the stream raises `LinkLost`.
 
-    Observations are reported in order, one batch at a time. After `report` returned, the link
-    hears `stored` and its acknowledgements are sent at once. When `report` raises `StoreError` the
-    batch is tried again one by one (one that cannot be stored must not take an urgent neighbour
-    with it), so `report` must have recorded nothing of a batch that it refuses. What cannot be
-    stored, or finds `PENDING_MAX` waiting, is dropped in order: the link is told if it is
-    `ToldOfLoss`, and a later `stored` then counts from the next observation on.
+    Each observation is reported by itself, so that one that cannot be stored takes no urgent
+    neighbour with it, and as soon as it is seen, so that none waits behind another; the store is
+    asked in the order of seeing, and joins what comes together into one commit. Outcomes reach the
+    link in the same order. When `report` has returned, the link hears `stored` and its
+    acknowledgements are sent at once. When `report` raises `StoreError`, or `PENDING_MAX` are
+    waiting already, the observation is dropped: the link is told if it is `ToldOfLoss`, and a
+    later `stored` counts from the next observation on.
 
     At the end, what is pending gets `FLUSH_S` to be stored and acknowledged. The stream is not
     closed here.
@@ -69,7 +68,8 @@ class _Session:
         self._stream = stream
         self._report = report
         self._clock = clock
-        self._pending: deque[Observation] = deque()
+        self._group = asyncio.TaskGroup()
+        self._pending: deque[asyncio.Task[bool]] = deque()
         self._overflow = 0  # the newest ones, for which `_pending` had no room
         self._wake = asyncio.Event()
         self._ending = False
@@ -78,8 +78,8 @@ class _Session:
 
     async def run(self) -> None:
         self._link.start(self._clock())
-        async with asyncio.TaskGroup() as group:
-            reporting = group.create_task(self._settle())
+        async with self._group:
+            settling = self._group.create_task(self._settle())
             try:
                 await self._converse()
             except LinkLost as error:
@@ -87,8 +87,9 @@ class _Session:
             finally:
                 self._ending = True
                 self._wake.set()
-                await asyncio.wait({reporting}, timeout=FLUSH_S)
-                reporting.cancel()
+                await asyncio.wait({settling}, timeout=FLUSH_S)
+                for task in (settling, *self._pending):
+                    task.cancel()
         if self._lost is not None:
             raise self._lost
 
@@ -122,7 +123,7 @@ class _Session:
         return asyncio.get_running_loop().time() + deadline - self._clock().monotonic
 
     async def _advance(self) -> None:
-        """Send what the link wants sent, queue what it saw, arm the one timer anew."""
+        """Send what the link wants sent, report what it saw, arm the one timer anew."""
         data = self._link.to_send()
         if data:
             await self._stream.write(data)
@@ -130,41 +131,39 @@ class _Session:
             if self._overflow or len(self._pending) >= PENDING_MAX:
                 self._overflow += 1
             else:
-                self._pending.append(observation)
+                self._pending.append(self._group.create_task(self._record(observation)))
         if self._pending or self._overflow:
             self._wake.set()
         if self._scope is not None and not self._scope.expired():
             self._scope.reschedule(self._when())
 
+    async def _record(self, observation: Observation) -> bool:
+        """Return whether the observation is durable."""
+        try:
+            await self._report([observation])
+        except StoreError:
+            return False
+        return True
+
     async def _settle(self) -> None:
-        """Report what is pending, for as long as the session lives and until nothing is left."""
+        """Tell the link what became of its observations, until the session ends and none is left."""
         while True:
             while not self._pending and not self._overflow:
                 if self._ending:
                     return
                 self._wake.clear()
                 await self._wake.wait()
-            if self._pending:
-                await self._record([*self._pending][:BATCH_MAX])
-            else:
+            if not self._pending:
                 count, self._overflow = self._overflow, 0
                 await self._tell_dropped(count)
-
-    async def _record(self, batch: Sequence[Observation]) -> None:
-        try:
-            await self._report(batch)
-        except StoreError:
-            if len(batch) == 1:
-                self._pending.popleft()
+                continue
+            stored = await self._pending[0]
+            del self._pending[0]
+            if stored:
+                self._link.stored(1, self._clock())
+                await self._advance_aside()
+            else:
                 await self._tell_dropped(1)
-                return
-            for observation in batch:
-                await self._record([observation])
-        else:
-            for _ in batch:
-                self._pending.popleft()
-            self._link.stored(len(batch), self._clock())
-            await self._advance_aside()
 
     async def _tell_dropped(self, count: int) -> None:
         if isinstance(self._link, ToldOfLoss):
@@ -172,7 +171,7 @@ class _Session:
             await self._advance_aside()
 
     async def _advance_aside(self) -> None:
-        """Advance from the reporting task; a line that is gone is for the conversation to raise."""
+        """Advance beside the conversation; a line that is gone is for the conversation to raise."""
         try:
             await self._advance()
         except LinkLost as error:

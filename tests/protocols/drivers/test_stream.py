@@ -92,12 +92,18 @@ class Disk:
 
     def __init__(self) -> None:
         self.held: list[bytes] = []
+        self.asked: list[bytes] = []
         self.refused: set[bytes] = set()
+        self.slow: set[bytes] = set()
+        self.released = asyncio.Event()
         self.ready = asyncio.Event()
         self.ready.set()
 
     async def record(self, observations: Sequence[Observation]) -> None:
+        self.asked += [one.raw for one in observations]
         await self.ready.wait()
+        if any(one.raw in self.slow for one in observations):
+            await self.released.wait()
         if any(one.raw in self.refused for one in observations):
             raise StoreFull("no room")
         self.held += [one.raw for one in observations]
@@ -245,3 +251,27 @@ def test_a_fault_of_the_engine_is_not_swallowed() -> None:
     with pytest.raises(ExceptionGroup) as caught:
         asyncio.run(main())
     assert caught.group_contains(ZeroDivisionError)
+
+
+def test_an_observation_that_waits_long_holds_back_no_other_from_the_store() -> None:
+    async def scene(link: Echo, line: Line, disk: Disk) -> None:
+        disk.slow = {b"a"}
+        line.say(b"abc")
+        await asyncio.sleep(TICK_S)
+        assert disk.held == [b"b", b"c"]
+        assert line.sent == []  # acknowledged in order all the same
+        disk.released.set()
+        await asyncio.sleep(TICK_S)
+        assert b"".join(line.sent) == b"abc"
+
+    _run(scene, link=Echo())
+
+
+def test_each_observation_is_asked_for_once_even_beside_one_that_is_refused() -> None:
+    async def scene(link: Echo, line: Line, disk: Disk) -> None:
+        disk.refused = {b"b"}
+        line.say(b"abc")
+        await asyncio.sleep(TICK_S)
+        assert disk.asked == [b"a", b"b", b"c"]
+
+    _run(scene, link=Echo())
