@@ -3,8 +3,10 @@
 import os
 import re
 import stat
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
@@ -12,6 +14,7 @@ from events.errors import ConfigError, Fault, NplusError
 from events.points import NAME_PATTERN
 from events.settings import read
 from sync.keys import read_secret
+from sync.local_socket import PATH_BYTES_MAX
 
 LOST_AFTER_S_MIN = 5.0  # two heartbeats (events.replication.HOLD_S) have to fit
 LOST_AFTER_S_MAX = 3600.0
@@ -85,16 +88,19 @@ def inspect(file: Path, *, places: bool = True) -> tuple[StationConfig | None, l
 
     Raises `ConfigError` when the file itself cannot be read.
     """
-    settings = read(_text(file), Document)
-    if settings.value is None:
-        return None, settings.faults
-    station = settings.value.station
+    text = _text(file)
+    settings = read(text, Document)
+    if settings.value is not None:
+        station, unjudged = settings.value.station, frozenset[str]()
+    else:
+        station, unjudged = _what_can_be_judged(text)
     config = _resolved(file, station)
     faults = [
         *settings.faults,
         *(
             settings.fault(("station", *path), message, warning=warning)
             for path, message, warning in _check(station, config, places=places)
+            if path[0] not in unjudged
         ),
     ]
     refused = any(not fault.warning for fault in faults)
@@ -114,6 +120,26 @@ def endpoint(address: str) -> str | None:
     if (":" in host and not bracketed) or re.search(r"[\s/@;,]", host):
         return None
     return f"tcp://{host}:{int(port)}"
+
+
+def _what_can_be_judged(text: str) -> tuple[Station, frozenset[str]]:
+    """Return the section with its good fields, and the names of those that are not there or bad.
+
+    So that a fault in one field does not hide the faults of the others.
+    """
+    try:
+        table = tomllib.loads(text).get("station")
+    except (tomllib.TOMLDecodeError, RecursionError):
+        table = None
+    given: dict[str, Any] = {}
+    for field in msgspec.structs.fields(Station):
+        try:
+            given[field.name] = msgspec.convert((table or {})[field.name], field.type)
+        except (KeyError, TypeError, msgspec.ValidationError):
+            continue
+    names = frozenset(field.name for field in msgspec.structs.fields(Station))
+    blank = dict.fromkeys(names - {"lost_after_s"}, "-")
+    return Station(**(blank | given)), names - given.keys()
 
 
 def _text(file: Path) -> str:
@@ -162,6 +188,8 @@ def _check_words(station: Station, config: StationConfig) -> Iterator[_Found]:
         text = getattr(station, field)
         if not text or "\0" in text:
             yield (field,), "is not a path", False
+    if len(os.fsencode(config.socket)) > PATH_BYTES_MAX:
+        yield ("socket",), f"{config.socket} is longer than {PATH_BYTES_MAX} bytes", False
     if not config.listen:
         yield (
             ("listen",),

@@ -49,12 +49,13 @@ class Enrolment:
         self.directory = directory
         self._files: dict[str, _File] = {}
         self._keys: dict[str, str] = {}
+        self._names: Mapping[str, str] = MappingProxyType({})
         self._warnings: tuple[str, ...] = ()
 
     @property
     def names(self) -> Mapping[str, str]:
         """Each enrolled gateway's public key (Z85), by name."""
-        return MappingProxyType({name: key for key, name in self._keys.items()})
+        return self._names
 
     @property
     def warnings(self) -> tuple[str, ...]:
@@ -76,6 +77,7 @@ class Enrolment:
             return before[1] != self._warnings
         warnings = self._read(listing)
         self._keys, doubled = _assigned(self._files, self._keys)
+        self._names = MappingProxyType({name: key for key, name in self._keys.items()})
         self._warnings = (*warnings, *doubled)
         return before != (self._keys, self._warnings)
 

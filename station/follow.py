@@ -80,10 +80,11 @@ def _coming_from(listing: Listing, n: int, gateway: str | None) -> Iterator[dict
     while True:
         version = listing.version()  # before the rows: what comes between is seen next time
         if version != seen:
+            last = listing.last()
             for event in listing.after(n, gateway, None):
                 n = event["n"]
                 yield event
-            seen = version
+            n, seen = max(n, last), version  # other gateways' events are not looked at again
         _pause(POLL_S)
 
 

@@ -138,7 +138,7 @@ class Intake:
             if connection["state"] not in TALKING:
                 continue
             gateway, path = connection["gateway"], connection["path"]
-            heard = now.monotonic - connection["silent_s"]
+            heard = connection["heard_s"]
             if heard > self._heard.get((gateway, path), float("-inf")):
                 self._heard[gateway, path] = heard
                 self.supervision.heard(gateway, path, heard)

@@ -84,10 +84,11 @@ class Supervision:
     def heard(self, gateway: str, path: str, now: float) -> None:
         """Note a message. Ends the gateway's and the path's fault; may begin another path's.
 
-        `now` may lie a little back: when the message came, not when it was told.
+        `now` may lie a little back: when the message came, not when it was told. A message that
+        is not newer than the last one known says nothing: it ends no fault.
         """
         watched = self._gateways.get(gateway)
-        if watched is None:
+        if watched is None or (watched.lost and watched.heard and now <= watched.since):
             return
         if watched.lost:
             self._change(gateway, None, watched, Qualifier.RESTORE, now)

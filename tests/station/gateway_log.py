@@ -23,9 +23,7 @@ class FixedClock:
     boot_id = "station-boot"
 
     def now(self) -> Instant:
-        return Instant(
-            monotonic=self.monotonic, wall=WALL_S + self.monotonic, clock=self.quality
-        )
+        return Instant(monotonic=self.monotonic, wall=WALL_S + self.monotonic, clock=self.quality)
 
     def stamp(self, instant: Instant) -> Stamp:
         return Stamp(

@@ -185,7 +185,7 @@ def until(true: Callable[[], bool], limit_s: float) -> None:
 async def until_async(true: Callable[[], bool], limit_s: float) -> None:
     """Wait until something is true, the loop going on; fail at the limit."""
     async with asyncio.timeout(limit_s):
-        while not await asyncio.to_thread(true):
+        while not await asyncio.to_thread(true):  # noqa: ASYNC110 - another process sets no event
             await asyncio.sleep(0.05)
 
 

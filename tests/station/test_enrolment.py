@@ -69,7 +69,7 @@ def test_of_two_names_with_one_key_the_first_keeps_it(tmp_path: Path) -> None:
     (tmp_path / "house-2.pub").unlink()
     enrolment.scan()
     assert enrolment.name_of(shared) == "house-1"
-    assert enrolment.warnings == ()
+    assert not enrolment.warnings
 
 
 def test_a_folder_that_vanishes_is_no_revocation(tmp_path: Path) -> None:
@@ -143,7 +143,9 @@ def test_one_key_under_two_names_is_refused(tmp_path: Path) -> None:
         allow_list.enroll(folder, "house-2", one, replace=True)
 
 
-@pytest.mark.parametrize("name", ["", "House", "a/b", "../x", "a\n", "x" * 64, "häuser", ".hidden"])
+@pytest.mark.parametrize(
+    "name", ["", "House", "a/b", "../x", "a\n", "x" * 64, "häuser", ".hidden"]
+)
 def test_a_name_that_is_none_is_refused(tmp_path: Path, name: str) -> None:
     one = put(tmp_path, "one", key())
     with pytest.raises(ConfigError, match="not a gateway's name"):

@@ -21,8 +21,9 @@ from events.model import ClockQuality, Origin, Stamp
 from events.replication import Gap, Lane
 from events.wire import WIRE_VERSION
 from station import schema
+from station.announcements import Announcement
 from station.listing import Listing
-from station.store import Announcement, Store
+from station.store import Store
 from sync.ledger import Commit, Cursor
 from tests.station.gateway_log import BOOT, WALL_S, FixedClock, GatewayLog, record
 
@@ -238,7 +239,9 @@ def test_what_cannot_be_read_is_kept_raw_and_named_once(tmp_path: Path) -> None:
     kept = [bytes.fromhex(event["raw"]) for event in events if not event["readable"]]
     assert kept == POISON
     named = [event for event in events if event["log_id"] is None]
-    assert [(event["kind"], event["subkind"]) for event in named] == [("fault", "unreadable-event")]
+    assert [(event["kind"], event["subkind"]) for event in named] == [
+        ("fault", "unreadable-event")
+    ]
     assert named[0]["details"]["count"] == len(POISON)
     assert events[len(POISON)]["kind"] == "alarm"  # the queue goes on behind them
 
@@ -642,11 +645,20 @@ def test_a_reader_neither_writes_nor_checkpoints(tmp_path: Path) -> None:
 
     async def work(store: Store) -> None:
         await store.commit("g1", log.main(1, 1), NOW)
-        before = (tmp_path / "station.db").read_bytes(), (tmp_path / "station.db-wal").stat().st_size
+        before = (
+            (tmp_path / "station.db").read_bytes(),
+            (tmp_path / "station.db-wal").stat().st_size,
+        )
         assert len(listed(tmp_path)) == 1
-        with closing(schema.open_reader(tmp_path)) as reader, pytest.raises(sqlite3.OperationalError):
+        with (
+            closing(schema.open_reader(tmp_path)) as reader,
+            pytest.raises(sqlite3.OperationalError),
+        ):
             reader.execute("DELETE FROM event")
-        after = (tmp_path / "station.db").read_bytes(), (tmp_path / "station.db-wal").stat().st_size
+        after = (
+            (tmp_path / "station.db").read_bytes(),
+            (tmp_path / "station.db-wal").stat().st_size,
+        )
         assert before == after
 
     with_store(tmp_path, work)

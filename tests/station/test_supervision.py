@@ -26,9 +26,7 @@ def test_silence_is_announced_exactly_when_the_time_is_over_and_once() -> None:
     assert supervision.changes() == []
     assert supervision.state("g1") is GatewayState.CONNECTED
     supervision.timeout(100.0)
-    assert supervision.changes() == [
-        Change(gateway="g1", path=None, qualifier=NEW, silent_s=90.0)
-    ]
+    assert supervision.changes() == [Change(gateway="g1", path=None, qualifier=NEW, silent_s=90.0)]
     assert supervision.state("g1") is GatewayState.LOST
     assert supervision.deadline() is None
     supervision.timeout(10_000.0)
@@ -45,6 +43,18 @@ def test_the_first_word_after_a_silence_ends_it_once() -> None:
     assert told(supervision) == [(None, RESTORE)]
     assert supervision.state("g1") is GatewayState.CONNECTED
     assert supervision.deadline() == 291.0
+
+
+def test_a_word_from_before_the_silence_ends_nothing() -> None:
+    supervision = watching()
+    supervision.heard("g1", "lan", 10.0)
+    supervision.timeout(100.0)
+    supervision.changes()
+    supervision.heard("g1", "lan", 10.0)
+    assert supervision.changes() == []
+    assert supervision.state("g1") is GatewayState.LOST
+    supervision.heard("g1", "lan", 100.5)
+    assert told(supervision) == [(None, RESTORE)]
 
 
 def test_one_that_never_spoke_is_neither_fine_nor_quiet_about_it() -> None:
