@@ -11,6 +11,7 @@ import sqlite3
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -112,16 +113,23 @@ class Writer:
     def _transact(self, jobs: list[_Job]) -> None:
         connection = self._connection
         assert connection is not None  # noqa: S101 - jobs are only taken while the file is open
+        done = False
         try:
             connection.execute("BEGIN IMMEDIATE")
             for job in jobs:
                 self._attempt(connection, job)
             connection.execute("COMMIT")
+            done = True
         except sqlite3.Error as error:
             raise store_error(error, self._file) from error
         finally:
-            if connection.in_transaction:
-                self._rolled_back()
+            if not done:
+                self._undo(connection)
+
+    def _undo(self, connection: sqlite3.Connection) -> None:
+        self._rolled_back()
+        if connection.in_transaction:
+            with suppress(sqlite3.Error):  # what went wrong is being told already
                 connection.execute("ROLLBACK")
 
     def _attempt(self, connection: sqlite3.Connection, job: _Job) -> None:

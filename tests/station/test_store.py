@@ -662,3 +662,53 @@ def test_a_reader_neither_writes_nor_checkpoints(tmp_path: Path) -> None:
         assert before == after
 
     with_store(tmp_path, work)
+
+
+FULL_DISK = """
+import asyncio, resource, sys
+from pathlib import Path
+from events.errors import StoreError
+from station.store import Store
+from tests.station.gateway_log import FixedClock, GatewayLog, record
+
+async def main():
+    clock = FixedClock()
+    log = GatewayLog()
+    for seq in range(1, 2001):
+        log.append(record(point=f"zone-{seq}", value="x" * 400))
+    async with Store(Path(sys.argv[1]), clock=clock) as store:
+        await store.commit("g1", log.main(1, 10), clock.now())
+        limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (500_000, limits[1]))
+        failed = 0
+        for seq in range(11, 2001, 10):
+            try:
+                await store.commit("g1", log.main(seq, seq + 9), clock.now())
+            except StoreError as error:
+                failed += 1
+                assert store.trouble is error
+                break
+        held = (await store.cursors("g1", ["log-1"]))["log-1"]
+        assert failed == 1 and held.main == seq - 1, (failed, held, seq)
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        done = await store.commit("g1", log.main(seq, 2000), clock.now())
+        assert done.stored == 2001 - seq, done
+        assert store.trouble is None
+    print("recovered", flush=True)
+
+asyncio.run(main())
+"""
+
+
+def test_a_disk_without_room_loses_nothing_and_is_taken_up_again(tmp_path: Path) -> None:
+    child = subprocess.run(
+        [sys.executable, "-c", FULL_DISK, str(tmp_path)],
+        cwd=Path(__file__).parents[2],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert (child.stdout, child.stderr) == ("recovered\n", "")
+    assert [event["seq"] for event in listed(tmp_path)] == list(range(1, 2001))
+    assert [event["n"] for event in listed(tmp_path)] == list(range(1, 2001))
