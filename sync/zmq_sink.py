@@ -93,7 +93,10 @@ class Hub:
                         await wait(self._awake, tick_at)
 
     def status(self) -> list[dict[str, Any]]:
-        """Return each live connection: gateway, path, lane, program, state, time of its last word."""
+        """Return each live connection: gateway, path, lane, program, state, time of its last word.
+
+        `heard_s` is that time on the monotonic clock, `silent_s` how long ago it was.
+        """
         now = self._clock.now().monotonic
         return [
             {
@@ -103,6 +106,7 @@ class Hub:
                 "program": each.greeted.program,
                 "state": each.sink.state.value,
                 "active": each.sink.active,
+                "heard_s": each.heard,
                 "silent_s": max(0.0, now - each.heard),
             }
             for gateway in self._gateways.values()
