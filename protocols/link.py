@@ -31,3 +31,9 @@ class Link(Protocol):
 
     def stored(self, count: int, now: Instant) -> None:
         """Acknowledge to the device: the oldest `count` drained observations are on disk."""
+
+    def dropped(self, count: int, now: Instant) -> None:
+        """Note that the oldest `count` drained observations were not stored and are gone.
+
+        Nothing may be acknowledged for them. A later `stored` counts from the next one on.
+        """

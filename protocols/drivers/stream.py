@@ -7,10 +7,10 @@ delays acknowledgements but neither reading nor deadlines.
 
 import asyncio
 from collections import deque
-from typing import Protocol, runtime_checkable
+from typing import Protocol
 
 from events.errors import LinkLost, StoreError
-from events.model import Instant, Observation
+from events.model import Observation
 from protocols.drivers.base import Clock, Report
 from protocols.link import Link
 
@@ -37,14 +37,6 @@ class Stream(Protocol):
         """Give the line back. Closing twice does no harm."""
 
 
-@runtime_checkable
-class ToldOfLoss(Protocol):
-    """A `Link` that wants to know which of its observations will never be stored."""
-
-    def dropped(self, count: int, now: Instant) -> None:
-        """Note that the oldest `count` unsettled observations were not stored and are gone."""
-
-
 async def drive(link: Link, stream: Stream, report: Report, clock: Clock) -> None:
     """Run `link` over `stream` until cancelled, or until the stream raises `LinkLost`.
 
@@ -53,8 +45,7 @@ async def drive(link: Link, stream: Stream, report: Report, clock: Clock) -> Non
     asked in the order of seeing, and joins what comes together into one commit. Outcomes reach the
     link in the same order. When `report` has returned, the link hears `stored` and its
     acknowledgements are sent at once. When `report` raises `StoreError`, or `PENDING_MAX` are
-    waiting already, the observation is dropped: the link is told if it is `ToldOfLoss`, and a
-    later `stored` counts from the next observation on.
+    waiting already, the observation is gone: the link hears `dropped`.
 
     At the end, what is pending gets `FLUSH_S` to be stored and acknowledged. The stream is not
     closed here.
@@ -166,9 +157,8 @@ class _Session:
                 await self._tell_dropped(1)
 
     async def _tell_dropped(self, count: int) -> None:
-        if isinstance(self._link, ToldOfLoss):
-            self._link.dropped(count, self._clock())
-            await self._advance_aside()
+        self._link.dropped(count, self._clock())
+        await self._advance_aside()
 
     async def _advance_aside(self) -> None:
         """Advance beside the conversation; a line that is gone is for the conversation to raise."""
