@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from gateway import cli, views
+from gateway import cli, commands, views
 from tests.gateway.test_config import CASES, furnish
 
 COMMANDS = [
@@ -154,7 +154,7 @@ def test_every_command_explains_itself(
 
 
 def test_there_are_no_other_commands() -> None:
-    callbacks = [command.callback for command in cli.app.registered_commands]
+    callbacks = [command.callback for command in commands.app.registered_commands]
     assert sorted(callback.__name__ for callback in callbacks if callback) == COMMANDS
 
 
@@ -170,6 +170,29 @@ def test_a_quick_command_imports_nothing_of_the_daemon() -> None:
         [sys.executable, "-c", code], capture_output=True, text=True, check=False
     )
     assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_the_daemon_imports_nothing_of_the_command_line(tmp_path: Path) -> None:
+    code = (
+        "import sys; sys.argv = ['nplus-gateway', 'run', '--config', 'none.toml']\n"
+        "from gateway.cli import main\n"
+        "try: main()\nexcept SystemExit as left: assert left.code == 78, left.code\n"
+        "heavy = {'typer', 'pydantic', 'click', 'gpiozero', 'gpiod', 'sqlite_utils'}\n"
+        "sys.exit(','.join(sorted(heavy & set(sys.modules))) or 0)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=False, cwd=tmp_path
+    )
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize(
+    "words", [("run",), ("run", "--config"), ("run", "-c", "x", "y"), ("run", "x")]
+)
+def test_a_run_without_its_file_is_a_usage_error(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], words: tuple[str, ...]
+) -> None:
+    assert call(monkeypatch, capsys, *words)[0] == 64
 
 
 def test_views_show_what_they_are_given(capsys: pytest.CaptureFixture[str]) -> None:

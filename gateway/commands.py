@@ -1,0 +1,207 @@
+"""The commands of `nplus-gateway`. Each imports what it needs when it runs."""
+
+# ruff: noqa: PLC0415 - a command imports only what it runs, so that the others are quick
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from events import __version__
+from events.errors import EX_CONFIG, Fault, UsageError
+
+app = typer.Typer(
+    name="nplus-gateway",
+    help="Read wired alarms, keep every event, hand it to the station.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+)
+
+ConfigOption = Annotated[
+    Path, typer.Option("--config", "-c", metavar="FILE", help="The gateway's configuration file.")
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")]
+
+
+@app.command()
+def version() -> None:
+    """Print the program's version."""
+    typer.echo(__version__)
+
+
+@app.command()
+def keygen(
+    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Folder for the two files.")],
+    name: Annotated[str, typer.Option("--name", metavar="NAME", help="The gateway's name.")],
+) -> None:
+    """Make a key pair: NAME.key stays here, NAME.pub goes to the station."""
+    from sync import keys
+
+    secret, public = keys.keygen(out, name)
+    typer.echo(secret)
+    typer.echo(public)
+
+
+@app.command()
+def check(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="The configuration file.")],
+    as_json: JsonOption = False,
+) -> None:
+    """Say everything that is wrong with a configuration file, with path and line."""
+    from gateway import config
+
+    found = config.check(file)
+    refused = any(not fault.warning for fault in found)
+    if as_json:
+        _print_json(
+            {
+                "ok": not refused,
+                "faults": [_fault(fault) for fault in found if not fault.warning],
+                "warnings": [_fault(fault) for fault in found if fault.warning],
+            }
+        )
+    else:
+        _show_faults(file, found)
+    if refused:
+        raise typer.Exit(EX_CONFIG)
+
+
+@app.command()
+def run(config: ConfigOption) -> None:
+    """Run the gateway until SIGTERM or SIGINT."""
+    from gateway import daemon
+
+    raise typer.Exit(daemon.run(config))
+
+
+@app.command()
+def status(config: ConfigOption, as_json: JsonOption = False) -> None:
+    """Tell how the running gateway is."""
+    (answer,) = _ask(config, {"request": "status"})
+    if as_json:
+        _print_json(answer)
+        return
+    from gateway import views
+
+    views.show_status(answer)
+
+
+@app.command()
+def metrics(config: ConfigOption) -> None:
+    """Print the running gateway's metrics as Prometheus text."""
+    for text in _ask(config, {"request": "metrics"}):
+        typer.echo(text, nl=False)
+
+
+@app.command()
+def tail(
+    config: ConfigOption,
+    after: Annotated[
+        int | None, typer.Option(metavar="SEQ", min=0, help="Events after this number.")
+    ] = None,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on as they happen.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Print the newest events of the running gateway, oldest first."""
+    answer = _ask(config, {"request": "tail", "after": after, "follow": follow})
+    if as_json or not sys.stdout.isatty():
+        for line in answer:
+            _print_json(line)
+        return
+    from gateway import views
+
+    for line in answer:
+        views.show_event(line)
+
+
+@app.command()
+def snapshot(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="The copy to make.")],
+    config: ConfigOption,
+) -> None:
+    """Copy the running gateway's store to a file, for sqlite-utils and the like."""
+    (answer,) = _ask(config, {"request": "snapshot", "file": str(file.absolute())})
+    typer.echo(answer["file"])
+
+
+@app.command()
+def schema() -> None:
+    """Print the JSON Schema of the configuration file, for editors."""
+    from gateway import config
+
+    typer.echo(json.dumps(config.schema(), indent=2))
+
+
+@app.command()
+def decode(
+    protocol: Annotated[str | None, typer.Argument(metavar="PROTOCOL")] = None,
+    file: Annotated[
+        Path | None, typer.Argument(metavar="FILE", help="Captured bytes; - is standard input.")
+    ] = None,
+    hexadecimal: Annotated[
+        str | None, typer.Option("--hex", metavar="HEX", help="The bytes, in hex.")
+    ] = None,
+    request: Annotated[
+        str | None, typer.Option(metavar="HEX", help="The request that the bytes answer.")
+    ] = None,
+    key: Annotated[str | None, typer.Option(metavar="HEX", help="The key of the line.")] = None,
+    as_json: JsonOption = False,
+    list_names: Annotated[bool, typer.Option("--list", help="List the protocols.")] = False,
+) -> None:
+    """Feed captured bytes through a protocol engine and print what it makes of them."""
+    from gateway import decoding
+    from protocols.decode import names
+
+    if list_names:
+        for name in names():
+            typer.echo(name)
+        return
+    if protocol is None:
+        raise UsageError("no PROTOCOL", hint="nplus-gateway decode --list names them")
+    lines = decoding.lines(protocol, file, hexadecimal, request=request, key=key)
+    if as_json or not sys.stdout.isatty():
+        for line in lines:
+            _print_json(line)
+        return
+    from gateway import views
+
+    for line in lines:
+        views.show_decoded(line)
+
+
+def _ask(config: Path, message: dict[str, Any]) -> Iterator[Any]:
+    from gateway.config import socket_path
+    from sync.local_socket import request
+
+    return request(socket_path(config), message)
+
+
+def _print_json(line: Any) -> None:
+    typer.echo(json.dumps(line, ensure_ascii=False))
+
+
+def _fault(fault: Fault) -> dict[str, Any]:
+    return {
+        "path": fault.path,
+        "line": fault.line,
+        "message": fault.message,
+        "warning": fault.warning,
+    }
+
+
+def _show_faults(file: Path, found: tuple[Fault, ...] | list[Fault]) -> None:
+    if sys.stdout.isatty() and found:
+        from gateway import views
+
+        views.show_faults(file, found)
+        return
+    for fault in found:
+        typer.echo(f"{file}:{fault.line}: {fault.path}: {_word(fault)}: {fault.message}")
+    if not found:
+        typer.echo(f"{file}: no faults")
+
+
+def _word(fault: Fault) -> str:
+    return "warning" if fault.warning else "fault"
