@@ -20,7 +20,7 @@ class State(Enum):
     LAPSED = "lapsed"
 
 
-@dataclass(slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True, eq=False)
 class Answer:
     """One answer, owed from `received` to `due` (both monotonic seconds)."""
 
@@ -52,6 +52,13 @@ class Answers:
         """Count the time of a waiting answer from now: the receiver has asked again."""
         answer.received = now
         answer.due = now + self._within_s
+
+    def withdraw(self, answer: Answer) -> None:
+        """Let a withheld answer lapse: the receiver has stopped waiting for it and asks again."""
+        if answer.state is State.WITHHELD:
+            answer.state = State.LAPSED
+            self.lapsed += 1
+            self._queue.remove(answer)
 
     def advance(self, now: float) -> bytes:
         """Return what is to be sent now, and drop what has lapsed."""

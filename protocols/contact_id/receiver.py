@@ -208,6 +208,8 @@ class ReceiverLink:
     def _judge(self, frame: Frame, at: float) -> None:
         decision = Decision.NEW
         if self._last is not None and self._last.raw == frame.raw:
+            if self._last.answer is not None:
+                self._answers.withdraw(self._last.answer)
             opening = self._opening or Opening(opened=self._opened, first_byte=at)
             decision = decide(self._last, opening, at, self._receiver.repeat_window_s)
             if decision is Decision.REPEAT:

@@ -173,6 +173,15 @@ def test_an_answer_never_follows_one_that_was_withheld_while_that_is_still_await
     assert bench.hear(HEARTBEAT) == ACK
 
 
+def test_a_receiver_that_asks_again_sooner_than_expected_is_answered_at_once() -> None:
+    bench = Bench()
+    bench.hear(PANIC)
+    bench.refuse(1)
+    bench.wait(2)
+    bench.hear(PANIC)
+    assert bench.store() == ACK
+
+
 def test_answers_come_in_order_and_a_heartbeat_does_not_overtake() -> None:
     bench = Bench()
     bench.hear(PANIC)

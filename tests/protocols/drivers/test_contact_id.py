@@ -146,6 +146,7 @@ def test_an_unplug_between_store_and_acknowledgement_loses_and_doubles_nothing(
 
 def test_a_full_store_is_silence_on_the_line_until_it_has_room(tmp_path: Path) -> None:
     pty, book = Pty(tmp_path / "port"), Book()
+    driver = _driver(pty.link, book)
     refusals = 0
 
     async def report(observations: Sequence[Observation]) -> None:
@@ -168,16 +169,6 @@ def test_a_full_store_is_silence_on_the_line_until_it_has_room(tmp_path: Path) -
         assert len(entry.sent) == 3
         assert [one.raw for one in book.stored] == [entry.raw]
 
-    # The receiver of this test repeats sooner than the 4 s for which a refusal silences the line.
-    driver = ReceiverDriver(
-        Receiver(
-            id="r1",
-            format="mlr2",
-            port=SerialPort(path=str(pty.link)),
-            acknowledge_within_s=QUICK.repeat_s / 2,
-        ),
-        Context(clock=_now, memory=book),
-    )
     asyncio.run(main())
     pty.unplug()
 
