@@ -139,6 +139,7 @@ def level_signals(
                 required=certain and on not in stored and not first_off,
                 since_s=seen.since_s,
                 live=any(start <= seen.since_s < end for start, end in live),
+                first=first_off,
             )
         )
         stored = {on} if certain else stored | {on}
@@ -171,7 +172,13 @@ def panel_signals(
 
 
 def _signal(
-    condition: Condition, qualifier: str, *, required: bool, since_s: float, live: bool
+    condition: Condition,
+    qualifier: str,
+    *,
+    required: bool,
+    since_s: float,
+    live: bool,
+    first: bool = False,
 ) -> Signal:
     point, kind, subkind = condition
     return Signal(
@@ -182,4 +189,5 @@ def _signal(
         required=required,
         since_s=since_s,
         live=live,
+        first=first,
     )

@@ -75,6 +75,7 @@ class Signal(msgspec.Struct, frozen=True, kw_only=True):
     required: it was accepted in the meaning of `hil.acceptance`; otherwise it may be there.
     since_s: the moment on the wall clock from which its delay counts, in POSIX seconds.
     live: gateway and network were up throughout, so its delay is a figure of the product.
+    first: the first level of a point, at rest, with which nothing could be compared.
     """
 
     point: str
@@ -84,6 +85,7 @@ class Signal(msgspec.Struct, frozen=True, kw_only=True):
     required: bool
     since_s: float
     live: bool = True
+    first: bool = False
 
     @property
     def what(self) -> What:
@@ -188,7 +190,7 @@ def settle(books: Sequence[Book], rows: Sequence[Row]) -> Account:
         numbers_missing=count["number"],
         states=states,
         states_right=states - count["state"],
-        unsure=sum(not signal.required for book in books for signal in book.signals),
+        unsure=sum(not (s.required or s.first) for book in books for s in book.signals),
         tallies=tuple(tallies),
         delays=_delays(delays),
         findings=tuple(findings),

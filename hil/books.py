@@ -18,7 +18,7 @@ from hil.acceptance import (
 from hil.account import Book, Condition, Signal
 from hil.parts.journal import Entry
 
-MARGIN_S = 0.5
+MARGIN_S = 1.0
 """What a slow machine may add before a level that held, or an answer, is surely on disk."""
 
 SLACK_S = 0.1

@@ -1,6 +1,7 @@
 """`nplus-hil`: the bench on the command line."""
 
 import asyncio
+import io
 import signal
 import sys
 from collections.abc import Coroutine
@@ -84,4 +85,7 @@ def _refuse(error: NplusError) -> NoReturn:
 
 
 def main() -> None:
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a terminal without Chinese gets `?` for it
+            stream.reconfigure(errors="replace")
     app()

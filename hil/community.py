@@ -129,6 +129,7 @@ class Community:
         """Start station and gateways, and wait until all of them are at work."""
         for program in (self.station, *self.gateways.values()):
             await self._stack.enter_async_context(program)
+        self.ledger.begin()
         for name in BUILDINGS:
             await self.until_watched(name, within_s=UP_WITHIN_S)
         await self._until(self._all_heard_of, UP_WITHIN_S, "every gateway on the station's list")
@@ -279,14 +280,18 @@ class Community:
                 return time.monotonic() - self.ledger.shown_s[row.n]
         return math.inf
 
-    def station_says_lost(self, gateway: str) -> bool:
-        words = [
+    def words_on(self, gateway: str) -> list[Row]:
+        """Return what the station has said about the loss of a gateway."""
+        return [
             row
             for row in self.ledger.rows
             if row.log_id is None
-            and gateway in (row.gateway, row.point)
+            and row.gateway == gateway
             and row.subkind == Subkind.GATEWAY_LOST
         ]
+
+    def station_says_lost(self, gateway: str) -> bool:
+        words = self.words_on(gateway)
         return bool(words) and words[-1].qualifier != Qualifier.RESTORE
 
     def _era(self, gateway: str, now_s: float) -> Era:

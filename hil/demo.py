@@ -10,6 +10,7 @@ from typing import Literal
 
 import msgspec
 from rich.console import Console
+from rich.text import Text
 
 from events.errors import ConfigError, NplusError
 from hil.account import Account
@@ -45,6 +46,7 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     mutant: str
     data: str
     stopped: dict[str, int]
+    false_words: tuple[str, ...]
     account: Account
 
 
@@ -77,17 +79,16 @@ def _places(options: Options) -> Places:
 
 async def _in(places: Places, options: Options, console: Console) -> Outcome:
     stage = Stage()
-    teller: Teller = (
-        StageTeller(stage) if console.is_terminal else PlainTeller(stage, console.file)
-    )
+    teller: Teller = StageTeller(stage) if _can_draw(console) else PlainTeller(stage, console.file)
     async with Community(places, mutant=options.mutant) as community:
         async with asyncio.TaskGroup() as group:
             follower = group.create_task(community.ledger.follow())
-            account, ended = await _performed(community, teller, stage, options, console)
+            story = Story(community, teller, seed=options.seed, speed=options.speed)
+            account, ended = await _performed(community, story, stage, console)
             if account is not None:
-                if ended:
-                    console.print(f"The story ended early: {ended}")
                 show_account(console, account, broken=options.mutant)
+                for complaint in (*story.false_words, *([str(ended)] if ended else [])):
+                    console.print(Text(complaint, style="bold red"))
                 if options.serve:
                     await _serve(places, console)
             follower.cancel()
@@ -95,28 +96,33 @@ async def _in(places: Places, options: Options, console: Console) -> Outcome:
     if account is None:
         raise ended or Overdue("the story ended early")
     return Outcome(
-        ok=account.ok and ended is None and not any(stopped.values()),
+        ok=account.ok and ended is None and not story.false_words and not any(stopped.values()),
         seed=options.seed,
         mutant=options.mutant,
         data=str(places.data) if options.keep else "",
         stopped=stopped,
+        false_words=tuple(story.false_words),
         account=account,
     )
 
 
+def _can_draw(console: Console) -> bool:
+    return console.is_terminal and not console.is_dumb_terminal
+
+
 async def _performed(
-    community: Community, teller: Teller, stage: Stage, options: Options, console: Console
+    community: Community, story: Story, stage: Stage, console: Console
 ) -> tuple[Account | None, NplusError | None]:
     """Return the account, and what ended the story early; no account when it never began."""
     async with asyncio.TaskGroup() as group:
         view = None
-        if console.is_terminal:
+        if _can_draw(console):
             view = group.create_task(LiveView(console, community, stage).show())
         account = ended = None
         try:
-            await _set_up(community, teller)
-            ended = await _played(community, teller, options)
-            account = await _settled(community, teller)
+            await _set_up(community, story.teller)
+            ended = await _played(story)
+            account = await _settled(community, story.teller)
         except NplusError as error:
             ended = error
         finally:
@@ -133,10 +139,10 @@ async def _set_up(community: Community, teller: Teller) -> None:
     await community.start_programs()
 
 
-async def _played(community: Community, teller: Teller, options: Options) -> NplusError | None:
+async def _played(story: Story) -> NplusError | None:
     ended: NplusError | None = None
     try:
-        await Story(community, teller, seed=options.seed, speed=options.speed).play()
+        await story.play()
     except* NplusError as group:
         ended = next(error for error in group.exceptions if isinstance(error, NplusError))
     return ended

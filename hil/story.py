@@ -21,8 +21,8 @@ from hil.site import BUILDING_1, BUILDING_2, LOST_AFTER_S, PANELS, REGISTERS, WI
 NOTICE_WITHIN_S = 15.0  # far longer than the product takes, so that a loaded machine is no fault
 CATCH_UP_WITHIN_S = 30.0
 QUIET_S = 5.0  # longer than a heartbeat: what has not come by then does not come
-HOLD_S = 1.3  # how long the hand leaves a device alone: longer than any qualification
-PAUSE_S_MIN = 0.9  # however fast the story is told: a level has to hold to count
+HOLD_S = 1.5  # how long the hand leaves a device alone: longer than any qualification
+PAUSE_S_MIN = 1.4  # however fast the story is told: a level has to hold to count
 KILLED_AFTER = (("flat-401/fire", "restore"), ("flat-401/burglary", "new"))
 """The messages after whose acknowledgement the gateway of building 1 is killed."""
 WORDS_KEPT = 100
@@ -53,10 +53,11 @@ class Story:
         self, community: Community, teller: Teller, *, seed: int, speed: float = 1.0
     ) -> None:
         self._town = community
-        self._teller = teller
+        self.teller = teller
         self._random = random.Random(seed)
         self._speed = speed
         self._hand_free = asyncio.Event()
+        self.false_words: list[str] = []  # what the station said that was not so
 
     async def play(self) -> None:
         """Play every scene. Raises `Overdue` where the product does not come up to a scene."""
@@ -74,39 +75,39 @@ class Story:
         await self._all_clear()
 
     async def _quiet(self) -> None:
-        self._teller.scene("All is quiet", "一切正常")
-        self._teller.say("Two buildings, each with its gateway; the station holds the list.")
-        await self._pause(2.5)
+        self.teller.scene("All is quiet", "一切正常")
+        self.teller.say("Two buildings, each with its gateway; the station holds the list.")
+        await self._pause(4.0)
 
     async def _panic(self) -> None:
-        self._teller.scene("Somebody presses a panic button", "按下紧急按钮")
+        self.teller.scene("Somebody presses a panic button", "按下紧急按钮")
         await self._press_and_tell(BUILDING_1, "lobby/panic", "the lobby of building 1")
         self._town.report("flat-401/fire", "new")
         self._town.set_register("cellar/water", on=True)
-        self._teller.say("A fire panel reports by its receiver; water stands in a cellar.")
-        await self._pause(1.0)
-        self._teller.say("A loose wire on the roof door chatters: that must not be an alarm.")
+        self.teller.say("A fire panel reports by its receiver; water stands in a cellar.")
+        await self._pause(3.0)
+        self.teller.say("A loose wire on the roof door chatters: that must not be an alarm.")
         await self._chatter("roof/door")
-        await self._pause(1.5)
+        await self._pause(3.0)
         self._town.move(BUILDING_1, "lobby/panic", on=False)
-        await self._pause(1.0)
+        await self._pause(1.5)
 
     async def _cut(self) -> None:
-        self._teller.scene("The network of building 1 is cut", "1号楼网络中断")
+        self.teller.scene("The network of building 1 is cut", "1号楼网络中断")
         self._town.cut(BUILDING_1)
-        self._teller.say("Silently, as a dug-up cable. Alarms go on: they are kept on disk.")
+        self.teller.say("Silently, as a dug-up cable. Alarms go on: they are kept on disk.")
         self._town.move(BUILDING_1, "flat-302/panic", on=True)
         for point in ("flat-402/medical", "flat-404/panic"):
-            await self._pause(0.6)
+            await self._pause(1.5)
             self._town.report(point, "new")
-        self._teller.say("Building 2 has its own way to the station.")
+        self.teller.say("Building 2 has its own way to the station.")
         await self._press_and_tell(BUILDING_2, "lobby/panic", "the lobby of building 2")
         await self._until_said_lost(BUILDING_1)
 
     async def _kill_in_the_dark(self) -> None:
-        self._teller.scene("Its gateway loses power, again and again", "1号楼网关反复断电")
+        self.teller.scene("Its gateway loses power, again and again", "1号楼网关反复断电")
         for number, (point, qualifier) in enumerate(KILLED_AFTER):
-            self._teller.say(
+            self.teller.say(
                 "Killed in the moment in which it has acknowledged a message of a panel."
             )
             self._town.kill_at_acknowledgement(BUILDING_1)
@@ -119,41 +120,44 @@ class Story:
             on = number % 2 == 0
             self._town.move(BUILDING_1, "roof/door", on=on)
             self._town.report("flat-404/panic", "restore" if on else "new")
-            await self._pause(1.0)
+            await self._pause(2.0)
             await self._town.start(BUILDING_1)
-            self._teller.say("Started again. What changed meanwhile is found by comparison.")
+            self.teller.say("Started again. What changed meanwhile is found by comparison.")
             await self._town.until_watched(BUILDING_1, within_s=NOTICE_WITHIN_S)
-            await self._pause(1.0)
-        self._teller.say("The station still says: building 1 does not answer.")
+            await self._pause(2.0)
+        if self._town.station_says_lost(BUILDING_1):
+            self.teller.say("The station still says: building 1 does not answer.")
 
     async def _kill_in_the_light(self) -> None:
-        self._teller.scene("The gateway of building 2 loses power too", "2号楼网关断电")
+        self.teller.scene("The gateway of building 2 loses power too", "2号楼网关断电")
         self._town.kill(BUILDING_2)
         self._town.set_register("floor-1/smoke", on=True)
         self._town.move(BUILDING_2, "lobby/panic", on=False)
-        self._teller.say("Smoke on floor 1, while nobody is listening there.")
-        await self._pause(1.0)
+        self.teller.say("Smoke on floor 1, while nobody is listening there.")
+        await self._pause(2.0)
         await self._town.start(BUILDING_2)
         await self._town.until_watched(BUILDING_2, within_s=NOTICE_WITHIN_S)
         condition = next(r.condition for r in REGISTERS if r.point == "floor-1/smoke")
         await self._until_shown(BUILDING_2, condition, "new")
-        self._teller.say("Found at the start, and at the station.")
+        self.teller.say("Found at the start, and at the station.")
+        await self._pause(2.0)
         await self._caught_up(BUILDING_2)
         self._town.note_live(BUILDING_2)
 
     async def _heal(self) -> None:
-        self._teller.scene("The network of building 1 heals", "1号楼网络恢复")
+        self.teller.scene("The network of building 1 heals", "1号楼网络恢复")
+        self._check_silence(BUILDING_1)
         waiting = self._town.waiting(BUILDING_1)
         self._town.heal(BUILDING_1)
-        self._teller.say(f"{waiting} signals have waited on its disk; the station fetches them.")
+        self.teller.say(f"{waiting} signals have waited on its disk; the station fetches them.")
         await self._until_said_found(BUILDING_1)
         await self._caught_up(BUILDING_1)
         self._town.note_live(BUILDING_1)
-        await self._pause(1.0)
+        await self._pause(3.0)
 
     async def _all_clear(self) -> None:
-        self._teller.scene("All clear", "全部复位")
-        self._teller.say("Every device goes back to rest; the last word of each must say so.")
+        self.teller.scene("All clear", "全部复位")
+        self.teller.say("Every device goes back to rest; the last word of each must say so.")
         for wire in WIRES:
             self._town.move(wire.gateway, wire.contact.point, on=False)
         for register in REGISTERS:
@@ -170,7 +174,7 @@ class Story:
         wire = next(w for w in WIRES if (w.gateway, w.contact.point) == (gateway, point))
         await self._until_shown(gateway, wire.condition, "new")
         took_ms = (time.monotonic() - pressed_s) * 1000
-        self._teller.say(
+        self.teller.say(
             f"Help is needed in {where}: on the station's list after {took_ms:.0f} ms"
             " (250 of them to be sure that it is no bounce)."
         )
@@ -230,6 +234,15 @@ class Story:
         what = f"{'/'.join(condition[1:])} {qualifier} at {condition[0]} on the station's list"
         await until(shown, within_s=NOTICE_WITHIN_S, what=what)
 
+    def _check_silence(self, gateway: str) -> None:
+        """See that the station never took back its word while the network was cut."""
+        words = self._town.words_on(gateway)
+        if [word.qualifier for word in words] != ["new"]:
+            told = ", ".join(f"{word.qualifier} (n {word.n})" for word in words)
+            self.false_words.append(
+                f"{gateway} could not be heard, and the station said of its loss: {told}"
+            )
+
     async def _caught_up(self, gateway: str) -> None:
         """Wait until all that a gateway accepted is at the station, or nothing comes any more."""
         began_s = time.monotonic()
@@ -242,17 +255,17 @@ class Story:
             done, within_s=CATCH_UP_WITHIN_S, what=f"the end of what {gateway} has to hand over"
         )
         if missing := self._town.waiting(gateway):
-            self._teller.say(f"{missing} accepted signals have not come.")
+            self.teller.say(f"{missing} accepted signals have not come.")
 
     async def _until_said_lost(self, gateway: str) -> None:
-        self._teller.say("After a while without an answer the station must say so.")
+        self.teller.say("After a while without an answer the station must say so.")
         within_s = LOST_AFTER_S + NOTICE_WITHIN_S
         await until(
             lambda: self._town.station_says_lost(gateway),
             within_s=within_s,
             what=f"the station's word that {gateway} is lost",
         )
-        self._teller.say("The station says: no answer from building 1. Nobody calls that normal.")
+        self.teller.say("The station says: no answer from building 1. Nobody calls that normal.")
 
     async def _until_said_found(self, gateway: str) -> None:
         await until(

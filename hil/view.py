@@ -11,13 +11,14 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
+from events.calendar import parse_rfc3339
 from events.kinds import Qualifier
 from hil.account import Account, Row, Tally
 from hil.community import Community
 from hil.site import BUILDING_1, BUILDINGS, PANELS, RECEIVER, REGISTERS, WIRES
 from hil.story import Stage
 
-LIST_ROWS = 15
+LIST_ROWS = 16  # as high as the two buildings beside it
 NARROW_COLUMNS = 96
 SHOWN_PER_S = 5
 
@@ -72,10 +73,10 @@ class LiveView:
             console=self._console, auto_refresh=False, transient=True, vertical_overflow="crop"
         ) as live:
             while True:
-                live.update(self._draw(), refresh=True)
+                live.update(self.draw(), refresh=True)
                 await asyncio.sleep(1 / SHOWN_PER_S)
 
-    def _draw(self) -> RenderableType:
+    def draw(self) -> RenderableType:
         account = self._community.account()
         buildings = Group(*(self._building(name, account) for name in BUILDINGS))
         ledger = self._ledger()
@@ -116,7 +117,7 @@ class LiveView:
                 _tally(tallies.get(device)),
             )
         english, chinese = BUILDINGS[name]
-        return Panel(table, title=f"{english} {chinese}", subtitle=self._chain(name))
+        return Panel(Group(self._chain(name), table), title=f"{english} {chinese}")
 
     def _devices(self, name: str) -> Iterable[tuple[bool, str, str]]:
         """Yield state, label and book of each device: what its own switch says, not the product."""
@@ -144,7 +145,7 @@ class LiveView:
         return Text.assemble(
             ("gateway 网关 ", "dim"),
             ("running 运行" if running else "NO POWER 断电", "green" if running else "bold red"),
-            ("   network 网络 ", "dim"),
+            ("  net 网络 ", "dim"),
             ("up 通" if whole else "CUT 断", "green" if whole else "bold red"),
         )
 
@@ -160,7 +161,7 @@ class LiveView:
             colour = "green" if ended else _COLOURS.get(row.kind, "")
             what = row.subkind or row.kind
             table.add_row(
-                row.received_at[11:19],
+                _clock(row),
                 (row.gateway or "").replace("building-", "B"),
                 row.point,
                 Text(f"{what} {'over' if ended else 'ON'}", style=colour),
@@ -221,7 +222,8 @@ def show_account(console: Console, account: Account, *, broken: str = "") -> Non
         table.add_row(words, f"{delay.p50_ms:.0f} / {delay.p99_ms:.0f} ms")
     console.print(table)
     for finding in account.findings[:20]:
-        where = " ".join(filter(None, (finding.gateway, finding.device)))
+        own_point = finding.text.startswith(finding.device)
+        where = " ".join(filter(None, (finding.gateway, "" if own_point else finding.device)))
         console.print(Text(f"  {finding.fault}: {where}: {finding.text}", style="red"))
     if account.ok:
         console.print("[bold green]PASS 通过[/]  Every accepted signal is at the station, once.")
@@ -236,6 +238,12 @@ def _tally(tally: Tally | None) -> Text:
         return Text("")
     whole = tally.accepted == tally.recorded
     return Text(f"{tally.recorded}/{tally.accepted}", style="green" if whole else "bold yellow")
+
+
+def _clock(row: Row) -> str:
+    """Return when the station committed a row, by the clock on the wall here."""
+    moment = time.localtime(parse_rfc3339(row.received_at) / 1e6)
+    return time.strftime("%H:%M:%S", moment)
 
 
 def _worth_showing(row: Row) -> bool:

@@ -1,15 +1,15 @@
 """The station's list as anybody can read it: `nplus-station events`, followed and asked again."""
 
 import asyncio
+import signal
 import time
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 
 import msgspec
 
 from events.errors import UnavailableError
 from hil.account import Row
-from hil.parts.programs import ANSWER_BYTES_MAX, answer, leashed
+from hil.parts.programs import ANSWER_BYTES_MAX, answer, leashed, signal_to
 
 ROWS_MAX = 500_000
 _rows = msgspec.json.Decoder(Row)
@@ -27,13 +27,19 @@ class Ledger:
         self.shown_s: dict[int, float] = {}
         self._command = list(command)
         self._listeners: list[Callable[[Row], None]] = []
+        self._begun = asyncio.Event()
 
     def listen(self, listener: Callable[[Row], None]) -> None:
         """Call `listener` with every later row of the followed list."""
         self._listeners.append(listener)
 
+    def begin(self) -> None:
+        """Let `follow` begin: there is a station now."""
+        self._begun.set()
+
     async def follow(self) -> None:
         """Follow the list until cancelled; takes it up again where it was when the command ends."""
+        await self._begun.wait()
         while True:
             after = self.rows[-1].n if self.rows else 0
             await self._follow_once(after)
@@ -61,8 +67,7 @@ class Ledger:
                 async for line in process.stdout:
                     self._take(_rows.decode(line))
         finally:
-            with suppress(ProcessLookupError):
-                process.kill()
+            signal_to(process, signal.SIGKILL)
             await process.wait()
 
     def _take(self, row: Row) -> None:

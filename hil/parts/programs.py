@@ -46,6 +46,16 @@ def leashed(command: Sequence[str]) -> list[str]:
     return [*python, *command]
 
 
+def signal_to(process: asyncio.subprocess.Process, number: signal.Signals) -> None:
+    """Send a signal to a process that may have ended.
+
+    `Process.kill` would ask for its status first, and take it away from the loop that waits for it.
+    """
+    if process.returncode is None:
+        with suppress(ProcessLookupError):
+            os.kill(process.pid, number)
+
+
 class Program:
     """One program of the product. Its output goes to `log`, appended over all its lives."""
 
@@ -102,8 +112,7 @@ class Program:
     def kill(self) -> None:
         """Send SIGKILL, now: no last words."""
         if self._process and self.running:
-            with suppress(ProcessLookupError):
-                os.kill(self._process.pid, signal.SIGKILL)
+            signal_to(self._process, signal.SIGKILL)
             self._end()
 
     async def ended(self) -> int:
@@ -113,8 +122,7 @@ class Program:
     async def stop(self, within_s: float = STOP_WITHIN_S) -> int:
         """Ask it to stop. Raises `TimeoutError`, and kills it, when it does not."""
         if self._process and self.running:
-            with suppress(ProcessLookupError):
-                self._process.terminate()
+            signal_to(self._process, signal.SIGTERM)
             try:
                 async with asyncio.timeout(within_s):
                     await self._process.wait()
@@ -150,8 +158,7 @@ async def answer(command: Sequence[str], *, within_s: float = 20.0) -> tuple[int
         async with asyncio.timeout(within_s):
             out, err = await process.communicate()
     except BaseException:
-        with suppress(ProcessLookupError):
-            process.kill()
+        signal_to(process, signal.SIGKILL)
         await process.wait()
         raise
     return process.returncode or 0, out, err.decode(errors="replace").strip()
