@@ -34,7 +34,14 @@ def endpoint(address: str, *, listen: bool = False) -> str:
     To listen, host may be `*` for everywhere and port 0 for any that is free. Raises `ConfigError`.
     """
     host, colon, port = address.removeprefix(_SCHEME).rpartition(":")
-    fits = colon and host and port.isdigit() and int(port) <= PORT_MAX and not _UNFIT.search(host)
+    fits = (
+        colon
+        and host
+        and port.isascii()
+        and port.isdigit()
+        and int(port) <= PORT_MAX
+        and not _UNFIT.search(host)
+    )
     if not fits or (not listen and (host == "*" or int(port) == 0)):
         raise ConfigError(
             f"{address!r} is not an address to {'listen on' if listen else 'connect to'}",
