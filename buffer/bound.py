@@ -56,6 +56,11 @@ class Bound:
         return max(RESERVE_BYTES_MIN, self.total_bytes // 10)
 
     @property
+    def checkpoint_bytes(self) -> int:
+        """How much may be stored before the newest states are copied; only then may it go."""
+        return self.total_bytes // 16
+
+    @property
     def file_bytes(self) -> int:
         """The most that the pages of the file may take: the write-ahead log has the rest."""
         return self.total_bytes - self.wal_bytes - 2 * self.group_bytes

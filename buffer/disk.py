@@ -13,9 +13,10 @@ from typing import Final
 from buffer.bound import Bound, Room
 from buffer.clock import Clock
 from buffer.entries import Pending, Reading
-from buffer.log import EventLog, Notes
+from buffer.log import EventLog
 from buffer.marks import StationMarks
 from buffer.memory import Memory, readable
+from buffer.notes import Notes
 from buffer.set_aside import SetAside
 from buffer.writer import Writer
 from buffer.writer_thread import Opened, Steps
@@ -57,6 +58,7 @@ class Disk:
         self._clock = clock
         self._on_change = on_change
         self._first_opening = True
+        self._copying = False  # one checkpoint at a time: a later one must not overtake
         self._marks_changed = False
         self._marks_saved_s = float("-inf")
 
@@ -89,6 +91,9 @@ class Disk:
         except BaseException:
             self._give_back(notes)
             raise
+        finally:
+            if any(note.checkpoint is not None for note in notes):
+                self._copying = False
 
     async def read(
         self, log_id: str, lane: Lane, after: int, *, limit_bytes: int, bare_through: int
@@ -131,8 +136,7 @@ class Disk:
         notes = self._notes(now=True)
 
         def write(log: EventLog) -> Steps[None]:
-            for note in notes:
-                log.write_notes(note)
+            log.write_notes(notes)
             yield
 
         try:
@@ -174,8 +178,10 @@ class Disk:
 
     def _notes(self, *, now: bool = False) -> list[Notes]:
         notes = []
-        if self.memory.checkpoint_due or (now and self.memory.changed):
+        due = self.memory.checkpoint_due or (now and self.memory.changed)
+        if due and not self._copying:
             notes.append(Notes(checkpoint=self.memory.take_checkpoint()))
+            self._copying = True
         if self._marks_changed:
             at_s = self._clock.now().monotonic
             if now or at_s - self._marks_saved_s >= MARKS_EVERY_S:

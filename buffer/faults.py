@@ -37,6 +37,7 @@ _BY_ERRNO: Final[dict[int, type[StoreError]]] = {
     errno.EACCES: StoreReadOnly,
     errno.EPERM: StoreReadOnly,
     errno.ENOTDIR: StoreReadOnly,
+    errno.EEXIST: StoreReadOnly,  # something that is not a folder is in the folder's place
 }
 
 HINTS: Final[dict[type[StoreError], str]] = {

@@ -5,9 +5,8 @@ Synchronous, on one connection, in one thread: the writer's. Tests drive it by h
 
 import secrets
 import sqlite3
-from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from itertools import chain as chained
 from pathlib import Path
 from typing import Final, Self
@@ -16,7 +15,8 @@ from buffer import schema
 from buffer.bound import BOUND_BYTES_DEFAULT, Bound, Room, cost_bytes
 from buffer.entries import Pending, Reading
 from buffer.faults import HINTS, translated
-from buffer.memory import Checkpoint, Memory, readable
+from buffer.memory import CHECKPOINT_BYTES, Memory, readable
+from buffer.notes import Notes, read_marks, write_notes
 from buffer.reading import LogReader
 from events import __version__
 from events.chain import genesis, link
@@ -26,6 +26,7 @@ from events.replication import Lane, LogHead
 FILE_NAME: Final = "events.db"
 TRIMMED: Final = "trimmed"
 TRIM_EVENTS: Final = 512  # in one transaction
+SPARE_PAGES: Final = 256
 VACUUM_PAGES: Final = 64  # in one step
 
 _LOG_ID_BYTES: Final = 8
@@ -38,18 +39,7 @@ _DELETE: Final = (
 )
 _VALUES: Final = "(" + ", ".join("?" * _COLUMN_COUNT) + ")"
 
-Marks = Mapping[tuple[str, Lane], int]
-"""The number up to which each station (its public key) holds each lane."""
-
 _Row = tuple[int, bytes, str, str, int | None, bytes]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Notes:
-    """What may ride on a commit: marks of stations, and the newest state of conditions."""
-
-    marks: Marks | None = None
-    checkpoint: Checkpoint | None = None
 
 
 class EventLog:
@@ -66,6 +56,8 @@ class EventLog:
         self._wal_written = 0
         self._used = self._pages_used()
         page_limit = bound.file_bytes // schema.PAGE_BYTES
+        if self._page_count() > page_limit:  # the bound was lowered: room to begin trimming with
+            page_limit = self._page_count() + SPARE_PAGES
         schema.pragma(connection, f"max_page_count = {page_limit}")
         schema.pragma(connection, f"journal_size_limit = {bound.wal_bytes}")
         # We fold it in ourselves, after the producers have their answer; this is the fallback.
@@ -135,8 +127,8 @@ class EventLog:
         with self._transaction("cannot store events"):
             self._insert("routine_event", routine)
             self._insert("urgent_event", urgent)
-            for note in notes:
-                self._write_notes(note)
+            copied = write_notes(self.connection, notes, self._checkpoint)
+        self._checkpoint = copied
         first = self._seq + 1
         self._seq, self._chain = seq, chain
         cost = cost_bytes(items)
@@ -144,10 +136,11 @@ class EventLog:
         self._wal_written += cost
         return first
 
-    def write_notes(self, notes: Notes) -> None:
+    def write_notes(self, notes: Iterable[Notes]) -> None:
         """Make notes durable in a transaction of their own."""
         with self._transaction("cannot store marks"):
-            self._write_notes(notes)
+            copied = write_notes(self.connection, notes, self._checkpoint)
+        self._checkpoint = copied
 
     def read(
         self, lane: Lane, after: int, *, limit_bytes: int, bare_through: int = 0
@@ -163,14 +156,11 @@ class EventLog:
 
     def marks(self) -> dict[tuple[str, Lane], int]:
         with translated("cannot read the marks"):
-            query = "SELECT station, lane, seq FROM mark"
-            rows = self.connection.execute(query).fetchall()
-        lanes = {str(lane): lane for lane in Lane}
-        return {(station, lanes[lane]): seq for station, lane, seq in rows if lane in lanes}
+            return read_marks(self.connection)
 
     def memory(self) -> Memory:
         """Return what was last stored of everything: the copy, and the events after it."""
-        memory = Memory()
+        memory = Memory(checkpoint_bytes=min(CHECKPOINT_BYTES, self.bound.checkpoint_bytes))
         with translated("cannot read the newest states"):
             memory.load(
                 self._checkpoint,
@@ -192,11 +182,12 @@ class EventLog:
     def trim(self, through: int) -> int:
         """Delete at most `TRIM_EVENTS` of the oldest events up to `through`; return how many.
 
-        The newest event always stays. What is gone is declared as a gap, with the chain values
-        at both ends.
+        The newest event stays, and what the copy of the newest states does not cover yet. What is
+        gone is declared as a gap, with the chain values at both ends.
         """
         with self._transaction("cannot trim the log"):
-            last = min(through, self._first + TRIM_EVENTS - 1, self._seq - 1, self._before_gap())
+            limit = min(self._seq - 1, self._checkpoint, self._before_gap())
+            last = min(through, self._first + TRIM_EVENTS - 1, limit)
             if last < self._first:
                 return 0
             after = self._chain_at(last)
@@ -226,7 +217,7 @@ class EventLog:
 
     @property
     def fold_overdue(self) -> bool:
-        """Tell whether folding should no longer wait for a quiet moment."""
+        """Tell whether folding can no longer wait for a quiet moment."""
         return self._wal_written >= 2 * self.bound.wal_bytes
 
     def fold(self) -> None:
@@ -235,7 +226,8 @@ class EventLog:
         with translated("cannot checkpoint the store"):
             schema.pragma(self.connection, "wal_checkpoint(PASSIVE)")
             if self._page_count() * schema.PAGE_BYTES > self.bound.file_bytes:
-                self.connection.execute(f"PRAGMA incremental_vacuum({VACUUM_PAGES})").fetchall()
+                # A page per step, and no row to fetch: `execute` would stop after the first.
+                self.connection.executescript(f"PRAGMA incremental_vacuum({VACUUM_PAGES})")
 
     def quick_check(self) -> list[str]:
         """Let SQLite look over the whole file; an empty list is a clean bill. Takes its time."""
@@ -266,35 +258,6 @@ class EventLog:
                 values = tuple(chained.from_iterable(rows[at : at + width]))
                 self.connection.execute(statement, values)
                 at += width
-
-    def _write_notes(self, notes: Notes) -> None:
-        execute_many = self.connection.executemany
-        if notes.marks is not None:
-            execute_many(
-                "INSERT INTO mark (station, lane, seq) VALUES (?, ?, ?) "
-                "ON CONFLICT DO UPDATE SET seq = excluded.seq",
-                [(station, str(lane), seq) for (station, lane), seq in notes.marks.items()],
-            )
-        if (checkpoint := notes.checkpoint) is not None:
-            execute_many(
-                "INSERT INTO latest (point, kind, subkind, seq, body) VALUES (?, ?, ?, ?, ?) "
-                "ON CONFLICT DO UPDATE SET seq = excluded.seq, body = excluded.body",
-                checkpoint.latest,
-            )
-            execute_many(
-                "INSERT INTO last_raw (source, seq, raw) VALUES (?, ?, ?) "
-                "ON CONFLICT DO UPDATE SET seq = excluded.seq, raw = excluded.raw",
-                checkpoint.last_raw,
-            )
-            execute_many(
-                "DELETE FROM latest WHERE point = ? AND kind = ? AND subkind = ?",
-                checkpoint.forgotten,
-            )
-            execute_many(
-                "DELETE FROM last_raw WHERE source = ?",
-                [(source,) for source in checkpoint.forgotten_sources],
-            )
-            self.connection.execute("UPDATE log SET checkpoint = ?", (checkpoint.through,))
 
     def _identity(self) -> tuple[str, int]:
         row = self.connection.execute(

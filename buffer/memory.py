@@ -15,7 +15,8 @@ from events.wire import decode
 
 CONDITIONS_MAX: Final = 20_000
 SOURCES_MAX: Final = 1_000
-CHECKPOINT_EVERY: Final = 4096  # events; at most so many are replayed after a kill
+CHECKPOINT_EVERY: Final = 4096  # events; about so many are replayed after a kill
+CHECKPOINT_BYTES: Final = 4 * 1024 * 1024
 
 Condition = tuple[str, str, str]
 
@@ -24,7 +25,9 @@ Condition = tuple[str, str, str]
 class Checkpoint:
     """The rows that changed since the last one. The copy then holds everything up to `through`."""
 
+    since: int
     through: int
+    noted_bytes: int
     latest: tuple[tuple[str, str, str, int, bytes], ...]
     last_raw: tuple[tuple[str, int, bytes], ...]
     forgotten: tuple[Condition, ...]
@@ -40,8 +43,14 @@ class Memory:
     """
 
     def __init__(
-        self, *, conditions_max: int = CONDITIONS_MAX, sources_max: int = SOURCES_MAX
+        self,
+        *,
+        conditions_max: int = CONDITIONS_MAX,
+        sources_max: int = SOURCES_MAX,
+        checkpoint_bytes: int = CHECKPOINT_BYTES,
     ) -> None:
+        self._checkpoint_bytes = checkpoint_bytes
+        self._noted_bytes = 0
         self._conditions_max = conditions_max
         self._sources_max = sources_max
         self._latest: dict[Condition, tuple[int, bytes]] = {}
@@ -70,6 +79,7 @@ class Memory:
     def note(self, seq: int, observation: Observation, body: bytes) -> None:
         """Take a stored event; call in the order of the log."""
         self.through = max(self.through, seq)
+        self._noted_bytes += len(body)
         key = condition(observation)
         self._latest.pop(key, None)  # moves it to the end: least recently stored stands first
         self._latest[key] = (seq, body)
@@ -103,7 +113,8 @@ class Memory:
 
     @property
     def checkpoint_due(self) -> bool:
-        return self.through - self.checkpointed >= CHECKPOINT_EVERY
+        events = self.through - self.checkpointed
+        return events >= CHECKPOINT_EVERY or self._noted_bytes >= self._checkpoint_bytes
 
     @property
     def changed(self) -> bool:
@@ -114,6 +125,8 @@ class Memory:
     def take_checkpoint(self) -> Checkpoint:
         """Return the rows to write, and consider them written; `give_back` if they were not."""
         checkpoint = Checkpoint(
+            since=self.checkpointed,
+            noted_bytes=self._noted_bytes,
             through=self.through,
             latest=tuple((*key, *self._latest[key]) for key in self._changed),
             last_raw=tuple((key, *self._last_raw[key]) for key in self._changed_sources),
@@ -123,10 +136,13 @@ class Memory:
         self._changed, self._changed_sources = set(), set()
         self._forgotten, self._forgotten_sources = set(), set()
         self.checkpointed = self.through
+        self._noted_bytes = 0
         return checkpoint
 
     def give_back(self, checkpoint: Checkpoint) -> None:
         """Make the rows of a checkpoint due again: it was not written."""
+        self.checkpointed = min(self.checkpointed, checkpoint.since)
+        self._noted_bytes += checkpoint.noted_bytes
         for row in checkpoint.latest:
             key = row[:3]
             (self._changed if key in self._latest else self._forgotten).add(key)

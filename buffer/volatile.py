@@ -89,10 +89,9 @@ class VolatileLog:
         """Return entries of a lane; see `sync.log.Log.read` for the meaning."""
         entries: list[Entry] = []
         gaps: list[Gap] = []
-        position = after
+        position = max(after, self._released)
         if lane is Lane.MAIN and after < self._released:
             gaps.append(Gap(after + 1, self._released, self._released_chain, DELIVERED))
-            position = self._released
         room = limit_bytes
         for held in islice(self._held, max(0, after - self._released), None):
             urgent = held.item.record.urgent
@@ -107,6 +106,6 @@ class VolatileLog:
         return Reading(
             entries=tuple(entries),
             gaps=tuple(gaps),
-            through=max(position, after),
+            through=position,
             head=self._seq,
         )

@@ -11,7 +11,8 @@ from typing import Final, TypeVar
 
 from buffer.bound import Bound, Room
 from buffer.entries import Pending
-from buffer.log import EventLog, Notes
+from buffer.log import EventLog
+from buffer.notes import Notes
 from buffer.writer_thread import Append, Group, Job, Opened, Steps, Stop, WriterThread
 from events.errors import StoreError
 from events.replication import LogHead

@@ -17,8 +17,9 @@ from typing import Any, Final, Protocol, TypeVar
 
 from buffer.bound import GROUP_EVENTS_MAX, Bound, Room, cost_bytes
 from buffer.entries import Pending
-from buffer.log import EventLog, Marks, Notes
+from buffer.log import EventLog
 from buffer.memory import Memory, readable
+from buffer.notes import Marks, Notes
 from buffer.set_aside import SetAside, open_log, set_aside
 from buffer.snapshot import snapshot
 from events.errors import StoreCorrupt, StoreError, StoreFull
@@ -143,10 +144,17 @@ class WriterThread:
         same = known is not None and known.log_id == head.log_id
         since = known.head if known is not None and same else head.head
         newest = log.body(head.head)
+        memory = log.memory()
+        if memory.checkpoint_due:  # a long replay; what is copied can be trimmed
+            checkpoint = memory.take_checkpoint()
+            try:
+                log.write_notes([Notes(checkpoint=checkpoint)])
+            except StoreError:
+                memory.give_back(checkpoint)
         return Opened(
             head=head,
             marks=log.marks(),
-            memory=log.memory(),
+            memory=memory,
             last=None if newest is None else readable(newest),
             beyond=tuple(
                 (seq, body)

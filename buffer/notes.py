@@ -1,0 +1,65 @@
+"""What may ride on a commit of events: marks of stations, and the copy of the newest states."""
+
+import sqlite3
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from buffer.memory import Checkpoint
+from events.replication import Lane
+
+_UPSERT_MARK: Final = """
+INSERT INTO mark (station, lane, seq) VALUES (?, ?, ?)
+ON CONFLICT DO UPDATE SET seq = excluded.seq
+"""
+_UPSERT_LATEST: Final = """
+INSERT INTO latest (point, kind, subkind, seq, body) VALUES (?, ?, ?, ?, ?)
+ON CONFLICT DO UPDATE SET seq = excluded.seq, body = excluded.body
+"""
+_UPSERT_RAW: Final = """
+INSERT INTO last_raw (source, seq, raw) VALUES (?, ?, ?)
+ON CONFLICT DO UPDATE SET seq = excluded.seq, raw = excluded.raw
+"""
+_FORGET_LATEST: Final = "DELETE FROM latest WHERE point = ? AND kind = ? AND subkind = ?"
+_FORGET_RAW: Final = "DELETE FROM last_raw WHERE source = ?"
+
+Marks = Mapping[tuple[str, Lane], int]
+"""The number up to which each station (its public key) holds each lane."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Notes:
+    """What may ride on a commit: marks of stations, and the newest state of conditions."""
+
+    marks: Marks | None = None
+    checkpoint: Checkpoint | None = None
+
+
+def write_notes(connection: sqlite3.Connection, notes: Iterable[Notes], copied: int) -> int:
+    """Write notes inside the caller's transaction.
+
+    Returns up to which number the newest states are copied then; `copied` is where they were.
+    """
+    for note in notes:
+        if note.marks is not None:
+            rows = [(station, str(lane), seq) for (station, lane), seq in note.marks.items()]
+            connection.executemany(_UPSERT_MARK, rows)
+        if note.checkpoint is not None:
+            _write_checkpoint(connection, note.checkpoint)
+            copied = note.checkpoint.through
+    return copied
+
+
+def read_marks(connection: sqlite3.Connection) -> dict[tuple[str, Lane], int]:
+    """Return the stored marks; lanes that only another version knows are left out."""
+    lanes = {str(lane): lane for lane in Lane}
+    rows = connection.execute("SELECT station, lane, seq FROM mark").fetchall()
+    return {(station, lanes[lane]): seq for station, lane, seq in rows if lane in lanes}
+
+
+def _write_checkpoint(connection: sqlite3.Connection, checkpoint: Checkpoint) -> None:
+    connection.executemany(_UPSERT_LATEST, checkpoint.latest)
+    connection.executemany(_UPSERT_RAW, checkpoint.last_raw)
+    connection.executemany(_FORGET_LATEST, checkpoint.forgotten)
+    connection.executemany(_FORGET_RAW, [(source,) for source in checkpoint.forgotten_sources])
+    connection.execute("UPDATE log SET checkpoint = ?", (checkpoint.through,))
