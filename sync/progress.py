@@ -17,22 +17,24 @@ LOGS_KEPT_MAX = 64
 class LogProgress:
     """One log.
 
-    verified: its history is the one we hold, as far as `main`. Until then nothing is acknowledged:
-        a clone must not forget what only it has.
+    verified: boot of the gateway in which its history was seen to be the one we hold, as far as
+        `main`. In another boot nothing is acknowledged before it was seen again: a card may have
+        been restored, and a clone must not forget what only it has.
     epoch: counts the restarts; a connection that knows an older one begins anew.
     """
 
     main: int = 0
     chain: bytes = b""
     urgent: int = 0
-    verified: bool = False
+    verified: str = ""
     epoch: int = 0
 
     def start(self, lane: Lane) -> int:
         """Return where a lane reads on: what the main lane holds, the urgent lane need not send."""
         return self.main if lane is Lane.MAIN else max(self.main, self.urgent)
 
-    def committed(self, commit: Commit) -> None:
+    def committed(self, commit: Commit, boot_id: str) -> None:
+        """Note a commit of what a gateway sent in the boot `boot_id`."""
         if commit.restart:
             self.main = self.urgent = 0
             self.epoch += 1
@@ -40,7 +42,7 @@ class LogProgress:
             self.urgent = max(self.urgent, commit.through)
         elif commit.through >= self.main:
             self.main, self.chain = commit.through, commit.chain
-            self.verified = True
+            self.verified = boot_id
 
 
 @dataclass(slots=True)

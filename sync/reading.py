@@ -81,6 +81,7 @@ class LogReading:
 
     log_id: str
     lane: Lane
+    boot_id: str
     volatile: bool
     head: int
     progress: LogProgress
@@ -116,7 +117,7 @@ class LogReading:
     def stored(self) -> int:
         """Return what may be acknowledged."""
         progress = self.progress
-        if not progress.verified or self.restart:
+        if progress.verified != self.boot_id or self.restart:
             return 0
         return progress.main if self.lane is Lane.MAIN else progress.start(Lane.URGENT)
 

@@ -139,8 +139,8 @@ class Sink:
         commit = work.commit
         reading = self._readings.get(commit.log_id)
         progress = reading.progress if reading else self._progress.logs.get(commit.log_id)
-        if progress is not None:
-            progress.committed(commit)
+        if progress is not None and self.hello is not None:
+            progress.committed(commit, self.hello.boot_id)
         if reading is None or reading.work is not work:
             return
         reading.work = None
@@ -253,22 +253,25 @@ class Sink:
         for log_id, log in offered.items():
             reading = self._readings.get(log_id)
             if reading is None:
-                reading = self._begin(hello.lane, log)
+                reading = self._begin(hello, log)
             reading.head = max(reading.head, log.head)
             self._pump(reading, now)
 
-    def _begin(self, lane: Lane, log: LogHead) -> LogReading:
+    def _begin(self, hello: Hello, log: LogHead) -> LogReading:
         progress = self._progress.logs[log.log_id]
-        reading = LogReading(log.log_id, lane, log.volatile, log.head, progress)
+        reading = LogReading(
+            log.log_id, hello.lane, hello.boot_id, log.volatile, log.head, progress
+        )
         reading.epoch = progress.epoch
         reading.rewind()
         self._readings[log.log_id] = reading
-        if lane is Lane.MAIN:
-            progress.verified = progress.start(Lane.URGENT) == 0
-            if log.head == progress.main and progress.chain != UNKNOWN_CHAIN and log.head > 0:
-                progress.verified = log.chain == progress.chain
-                if not progress.verified:
-                    self._rewound(reading, f"another event is numbered {log.head} there")
+        if progress.start(Lane.URGENT) == 0:
+            progress.verified = hello.boot_id  # nothing is held that could differ
+        elif log.head == progress.main and progress.chain != UNKNOWN_CHAIN:
+            if log.chain == progress.chain:
+                progress.verified = hello.boot_id
+            elif hello.lane is Lane.MAIN:
+                self._rewound(reading, f"another event is numbered {log.head} there")
         return reading
 
     def _answered(self, batch: Batch, now: Instant) -> None:
@@ -308,7 +311,7 @@ class Sink:
 
     def _rewound(self, reading: LogReading, text: str) -> None:
         self._notice(Subkind.LOG_REWOUND, text, reading.log_id)
-        reading.progress.verified = False
+        reading.progress.verified = ""
         if reading.lane is Lane.MAIN:
             reading.begin_anew()
             return

@@ -35,7 +35,7 @@ class AcknowledgesBeforeCommit(Sink):
     def _advance(self, reading: LogReading, now: Instant) -> None:
         super()._advance(reading, now)
         if isinstance(reading.work, Store):
-            reading.progress.committed(reading.work.commit)
+            reading.progress.committed(reading.work.commit, reading.boot_id)
             self._fetches += 1
             self._send(reading.next_fetch(self._fetches, limit_bytes=0))
 

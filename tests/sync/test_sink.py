@@ -1,0 +1,415 @@
+"""The station's half: what it believes, what it stores, what it says it holds."""
+
+from typing import Any
+
+import msgspec
+import pytest
+
+from events.chain import genesis, link
+from events.errors import LogRewound
+from events.model import Instant
+from events.replication import Batch, Entry, Fetch, Gap, Hello, Lane, LogHead, Refused, Welcome
+from sync.messages import MalformedMessage, decode, encode, encode_entries, stamp
+from sync.progress import Progress
+from sync.reading import Load, Lookup, Store
+from sync.sink import ANSWER_S, RETRY_S, SILENCE_S, Sink, SinkState
+from sync.verify import MissingCopy, Place, check_urgent, judge_main
+from tests.sync.fakes import ListLedger, OneLog
+from tests.sync.world import GATEWAY, STATION, Trouble, World
+
+QUIET = Trouble(0, 0, 0, 0, 0, 0, 0, 0, 0)
+
+
+class Station:
+    """A sink over a ledger, with a hand that moves the clock and speaks for the gateway."""
+
+    def __init__(self, lane: Lane = Lane.MAIN, *, head: int = 5) -> None:
+        self.ledger = ListLedger()
+        self.progress = Progress()
+        self.lane = lane
+        self.time = 100.0
+        self.one = OneLog("disk")
+        for n in range(head):
+            self.one.append(b"event %d" % n, urgent=n % 2 == 0)
+        self.begin()
+
+    def begin(self) -> None:
+        self.sink = Sink(
+            gateway="gw",
+            name="st",
+            program="t",
+            boot_id="s",
+            progress=self.progress,
+            now=self.now,
+        )
+
+    @property
+    def now(self) -> Instant:
+        return Instant(monotonic=self.time)
+
+    def hear(self, message: Any) -> list[Any]:
+        self.sink.receive(encode(message), self.now)
+        return self.said()
+
+    def said(self) -> list[Any]:
+        """Do the ledger's work, then return what the sink sends."""
+        while (work := self.sink.work()) is not None:
+            match work:
+                case Load():
+                    cursors = self.ledger.cursors_now("gw", work.log_ids)
+                    self.sink.loaded(work, cursors, self.now)
+                case Lookup():
+                    copies = self.ledger.copies_now("gw", work.log_id, work.first, work.last)
+                    self.sink.found(work, copies, self.now)
+                case Store():
+                    self.ledger.commit_now("gw", work.commit)
+                    self.sink.committed(work, self.now, took_s=0.001)
+        return [decode(data) for data in self.sink.to_send()]
+
+    def hello(self, **given: Any) -> Hello:
+        fields: dict[str, Any] = {
+            "protocol_min": 1,
+            "protocol_max": 1,
+            "program": "t",
+            "name": "gw",
+            "boot_id": "b",
+            "lane": self.lane,
+            "path": "lan",
+            "logs": (self.one.head(),),
+            "stamp": stamp(self.now, "b"),
+        }
+        return Hello(**fields | given)
+
+    def open(self) -> list[Fetch]:
+        welcome, *fetches = self.hear(self.hello())
+        assert isinstance(welcome, Welcome)
+        return fetches
+
+    def batch(self, fetch: Fetch, *entries: Entry, **given: Any) -> Batch:
+        packed, encoding = encode_entries(entries)
+        fields: dict[str, Any] = {
+            "id": fetch.id,
+            "lane": self.lane,
+            "log_id": "disk",
+            "entries": packed,
+            "encoding": encoding,
+            "through": entries[-1].seq if entries else fetch.after,
+            "head": len(self.one.rows),
+        }
+        return Batch(**fields | given)
+
+    def entries(self, *numbers: int, bare: tuple[int, ...] = ()) -> list[Entry]:
+        rows = [self.one.rows[n - 1][0] for n in numbers]
+        return [Entry(e.seq, e.chain, None if e.seq in bare else e.body) for e in rows]
+
+    def reasons(self) -> list[str]:
+        return [str(notice.reason) for notice in self.sink.notices()]
+
+    def held(self) -> list[int]:
+        return sorted(self.ledger.held("gw").numbers("disk"))
+
+
+def test_hello_is_welcomed_and_read_from_the_ledgers_cursor() -> None:
+    station = Station()
+    fetches = station.open()
+    assert fetches[0].after == 0
+    assert [each.follows for each in fetches[1:]] == [each.id for each in fetches[:-1]]
+    station.hear(station.batch(fetches[0], *station.entries(1, 2, 3)))
+    station.progress = Progress()
+    station.begin()
+    assert station.open()[0].after == 3
+
+
+def test_nothing_is_acknowledged_before_the_commit() -> None:
+    station = Station()
+    fetch = station.open()[0]
+    station.sink.receive(encode(station.batch(fetch, *station.entries(1, 2))), station.now)
+    work = station.sink.work()
+    assert isinstance(work, Store)
+    assert all(decode(data).stored == 0 for data in station.sink.to_send())  # type: ignore[union-attr]
+    assert max(each.stored for each in station.said()) == 2
+
+
+def test_a_commit_that_fails_is_asked_for_again_and_acknowledges_nothing() -> None:
+    station = Station()
+    fetch = station.open()[0]
+    station.sink.receive(encode(station.batch(fetch, *station.entries(1, 2))), station.now)
+    work = station.sink.work()
+    assert work is not None
+    station.sink.failed(work, station.now)
+    assert station.said() == []
+    assert station.sink.deadline() == station.time + RETRY_S
+    station.time += RETRY_S
+    station.sink.timeout(station.now)
+    again = station.said()
+    assert (again[0].after, again[0].stored) == (0, 0)
+
+
+def test_answers_to_fetches_that_are_not_open_are_ignored() -> None:
+    station = Station()
+    fetches = station.open()
+    station.hear(station.batch(fetches[0], *station.entries(1, 2)))
+    ignored = station.sink.ignored
+    for late in (
+        station.batch(fetches[0], *station.entries(1, 2)),
+        station.batch(fetches[0], head=0),
+        msgspec.structs.replace(station.batch(fetches[0]), id=999),
+        msgspec.structs.replace(station.batch(fetches[1]), lane=Lane.URGENT),
+        msgspec.structs.replace(station.batch(fetches[1]), log_id="other"),
+    ):
+        station.hear(late)
+    assert station.sink.ignored == ignored + 5
+    assert station.reasons() == []
+    assert station.held() == [1, 2]
+
+
+def test_answers_are_taken_in_the_order_in_which_they_were_asked_for() -> None:
+    station = Station()
+    first, second = station.open()[:2]
+    station.hear(station.batch(second, *station.entries(3, 4)))
+    assert station.held() == []
+    station.hear(station.batch(first, *station.entries(1, 2)))
+    assert station.held() == [1, 2, 3, 4]
+
+
+def test_an_unanswered_fetch_is_given_up_and_read_again() -> None:
+    station = Station()
+    station.open()
+    station.time += ANSWER_S
+    station.sink.timeout(station.now)
+    assert station.said()[0].after == 0
+
+
+def test_a_silent_gateway_is_lost_on_the_second() -> None:
+    station = Station()
+    station.open()
+    station.time += SILENCE_S - 0.01
+    station.sink.timeout(station.now)
+    assert station.sink.state is SinkState.OPEN
+    station.time += 0.01
+    station.sink.timeout(station.now)
+    assert (station.sink.state, station.sink.deadline()) == (SinkState.LOST, None)
+
+
+def test_a_name_that_is_not_the_keys_is_refused() -> None:
+    station = Station()
+    (refused,) = station.hear(station.hello(name="other"))
+    assert isinstance(refused, Refused)
+    assert (refused.reason, station.sink.state) == ("identity-refused", SinkState.REFUSED)
+    assert station.reasons() == ["identity-refused"]
+    assert station.hear(station.hello()) == []
+
+
+def test_no_common_version_is_refused_by_name() -> None:
+    station = Station()
+    (refused,) = station.hear(station.hello(protocol_min=4, protocol_max=5))
+    assert isinstance(refused, Refused)
+    assert refused.reason == "version-mismatch"
+    assert station.reasons() == ["version-mismatch"]
+
+
+def test_one_connection_keeps_its_lane_and_path() -> None:
+    station = Station()
+    station.open()
+    assert station.hear(station.hello(lane=Lane.URGENT)) == []
+    assert station.hear(station.hello(path="lte")) == []
+    assert station.reasons() == ["malformed-message"] * 2
+
+
+def test_a_copy_that_went_ahead_is_checked_not_sent_again() -> None:
+    station = Station(Lane.URGENT)
+    (fetch,) = station.open()
+    station.hear(station.batch(fetch, *station.entries(1, 3, 5), through=5))
+    assert station.held() == [1, 3, 5]
+    station.lane = Lane.MAIN
+    station.begin()
+    fetch = station.open()[0]
+    assert fetch.bare_through == 5
+    station.hear(station.batch(fetch, *station.entries(1, 2, 3, 4, 5, bare=(1, 3, 5))))
+    assert station.held() == [1, 2, 3, 4, 5]
+    assert (station.ledger.held("gw").twice, station.reasons()) == (0, [])
+
+
+def test_a_copy_that_is_not_held_is_asked_for_with_its_body() -> None:
+    station = Station(Lane.URGENT)
+    (fetch,) = station.open()
+    station.hear(station.batch(fetch, *station.entries(1, 3, 5), through=5))
+    lost = next(place for place in station.ledger.held("gw").rows if place[1] == 3)
+    del station.ledger.held("gw").rows[lost]
+    station.lane = Lane.MAIN
+    station.begin()
+    fetch = station.open()[0]
+    again = station.hear(station.batch(fetch, *station.entries(1, 2, 3, 4, 5, bare=(1, 3, 5))))
+    assert (again[0].after, again[0].bare_through) == (0, 0)
+    station.hear(station.batch(again[0], *station.entries(1, 2, 3, 4, 5)))
+    assert (station.held(), station.reasons()) == ([1, 2, 3, 4, 5], [])
+
+
+def test_a_declared_gap_is_stored_with_the_events() -> None:
+    station = Station()
+    fetch = station.open()[0]
+    gap = Gap(1, 3, station.one.chain_at(3), "evicted")
+    station.hear(station.batch(fetch, *station.entries(4, 5), gaps=(gap,)))
+    held = station.ledger.held("gw")
+    assert (station.held(), held.gaps, held.suspects) == ([4, 5], [("disk", gap)], [])
+    assert held.cursors["disk"].main == 5
+
+
+def test_undeclared_holes_are_refused_three_times_then_named_and_passed() -> None:
+    station = Station()
+    fetches = station.open()
+    for attempt in range(4):
+        station.hear(station.batch(fetches[0], *station.entries(1, 2, 5)))
+        if attempt < 3:
+            assert (station.held(), station.reasons()) == ([], [])
+            station.time += RETRY_S
+            station.sink.timeout(station.now)
+            fetches = station.said()
+    assert (station.held(), station.reasons()) == ([1, 2, 5], ["log-gap"])
+    assert [gap.why for _, gap in station.ledger.held("gw").gaps] == ["undeclared"]
+    station.progress = Progress()
+    station.begin()
+    station.one.append(b"after", urgent=False)
+    station.hear(station.batch(station.open()[0], *station.entries(6)))
+    assert (station.held(), station.reasons()) == ([1, 2, 5, 6], [])
+
+
+def test_an_event_that_does_not_fit_its_chain_is_kept_and_named() -> None:
+    station = Station()
+    fetch = station.open()[0]
+    good = station.entries(1, 2, 3)
+    poison = Entry(2, good[1].chain, b"\xc1 not what was chained")
+    station.hear(station.batch(fetch, good[0], poison, good[2]))
+    assert (station.held(), station.reasons()) == ([1, 2, 3], ["chain-mismatch"])
+    assert station.ledger.held("gw").suspects == [("disk", 2)]
+
+
+def test_unreadable_entries_are_named_and_asked_for_again_later() -> None:
+    station = Station()
+    fetch = station.open()[0]
+    station.hear(msgspec.structs.replace(station.batch(fetch), entries=b"\xc1", through=2))
+    assert station.reasons() == ["malformed-message"]
+    assert station.said() == []
+    station.time += RETRY_S
+    station.sink.timeout(station.now)
+    station.hear(station.batch(station.said()[0], *station.entries(1, 2)))
+    assert station.held() == [1, 2]
+
+
+def test_a_waiting_connection_only_proves_that_it_lives() -> None:
+    station = Station()
+    station.open()
+    station.sink.activate(station.now, active=False)
+    (fetch,) = station.said()
+    assert fetch.limit_bytes == 0
+    (again,) = station.hear(station.batch(fetch))
+    assert again.limit_bytes == 0
+    station.sink.activate(station.now, active=True)
+    assert station.said()[0].limit_bytes > 0
+
+
+def test_a_log_that_appears_does_not_disturb_the_reading_of_the_others() -> None:
+    station = Station()
+    fetches = station.open()
+    memory = LogHead(log_id="memory", first=1, head=0, chain=genesis("memory"), volatile=True)
+    welcome, new = station.hear(station.hello(logs=(station.one.head(), memory)))
+    assert isinstance(welcome, Welcome)
+    assert (new.log_id, new.after) == ("memory", 0)
+    station.hear(station.batch(fetches[0], *station.entries(1, 2)))
+    assert station.held() == [1, 2]
+
+
+# --- the judgement
+
+
+def chained(*bodies: bytes) -> list[Entry]:
+    chain, entries = genesis("x"), []
+    for seq, body in enumerate(bodies, 1):
+        chain = link(chain, seq, body)
+        entries.append(Entry(seq, chain, body))
+    return entries
+
+
+def test_another_history_after_a_place_of_ours_is_a_rewound_log() -> None:
+    ours, theirs = chained(b"a", b"b"), chained(b"a", b"B", b"c")
+    place = Place(seq=2, chain=ours[1].chain, anchored=False)
+    with pytest.raises(LogRewound):
+        judge_main(place, theirs[2:], (), bare_through=0, copies={})
+
+
+def test_a_copy_of_another_history_is_no_copy() -> None:
+    ours, theirs = chained(b"a", b"b"), chained(b"a", b"B")
+    place = Place(seq=1, chain=ours[0].chain, anchored=False)
+    bare = Entry(2, theirs[1].chain, None)
+    with pytest.raises(MissingCopy):
+        judge_main(place, [bare], (), bare_through=2, copies={(2, ours[1].chain): b"b"})
+
+
+@pytest.mark.parametrize("numbers", [(2, 1), (1, 1), (0,)])
+def test_numbers_out_of_order_are_malformed(numbers: tuple[int, ...]) -> None:
+    entries = [Entry(n, bytes(16), b"x") for n in numbers]
+    place = Place(seq=0, chain=genesis("x"), anchored=False)
+    with pytest.raises(MalformedMessage):
+        judge_main(place, entries, (), bare_through=0, copies={})
+    with pytest.raises(MalformedMessage):
+        check_urgent(0, entries, 9)
+
+
+def test_an_urgent_event_without_body_or_beyond_its_batch_is_malformed() -> None:
+    with pytest.raises(MalformedMessage):
+        check_urgent(0, [Entry(1, bytes(16), None)], 1)
+    with pytest.raises(MalformedMessage):
+        check_urgent(0, [Entry(3, bytes(16), b"x")], 2)
+
+
+# --- two histories
+
+
+def cloned_world(kept: int, cloned: int) -> tuple[World, OneLog]:
+    """A card is copied at `cloned`, the original goes on to `kept`, then the copy takes over."""
+    world = World(7, trouble=QUIET)
+    world.connect_all()
+    copy = OneLog("disk")
+    for n in range(kept):
+        body = b"event %d" % n
+        if n < cloned:
+            copy.append(body, urgent=n % 3 == 0)
+        world.log.append(body, urgent=n % 3 == 0)
+    world.restart_gateway()
+    world.run(10)
+    assert world.complete()
+    assert world.notices == []
+    world.log.logs[0] = copy
+    return world, copy
+
+
+@pytest.mark.parametrize("new", [0, 1, 10, 40])
+def test_a_restored_card_is_named_and_both_histories_are_kept(new: int) -> None:
+    world, copy = cloned_world(kept=30, cloned=20)
+    for n in range(new):
+        copy.append(b"other %d" % n, urgent=n % 2 == 0)
+    world.restart_gateway()
+    wanted = {("disk", entry.seq, entry.chain) for entry, _ in copy.rows}
+    rows = world.ledger.held(GATEWAY).rows
+    assert world.run(60, until=lambda: wanted <= rows.keys())
+    assert len(rows) == 30 + new
+    world.run(5)
+    assert {str(notice.reason) for notice in world.notices} == {"log-rewound"}
+    assert world.ledger.held(GATEWAY).suspects == []
+    world.notices.clear()
+    world.log.acknowledged.clear()
+    copy.append(b"and on it goes", urgent=True)
+    world.restart_gateway()
+    world.run(5)
+    assert world.log.acknowledged == {(STATION, "disk", lane): len(copy.rows) for lane in Lane}
+    assert world.notices == []
+
+
+def test_a_clone_is_told_to_forget_nothing_that_only_it_has() -> None:
+    world, copy = cloned_world(kept=30, cloned=20)
+    world.log.acknowledged.clear()
+    for n in range(15):
+        copy.append(b"other %d" % n, urgent=True)
+    world.restart_gateway()
+    # `World.check_mark` holds every acknowledgement against the clone's own history.
+    assert world.run(60, until=lambda: len(world.ledger.held(GATEWAY).rows) == 45)
