@@ -111,6 +111,15 @@ class Conditions:
             if each.wanted
         ]
 
+    def reread(self) -> None:
+        """Compare with the store again: it could not be read before, and now it can."""
+        for key, condition in self._conditions.items():
+            condition.stored = self._stored_reason(*key)
+            if condition.stored != condition.wanted and key not in self._owed:
+                self._owed[key] = None
+                self._idle.clear()
+                self._news.set()
+
     async def run(self, record: Report) -> None:
         """Store changes until cancelled."""
         while True:

@@ -18,6 +18,7 @@ from protocols.modbus import config as modbus
 from protocols.ports import SerialPort, split_address
 from sync.keys import read_public, read_secret
 from sync.local_socket import PATH_BYTES_MAX
+from sync.zmq_loop import endpoint
 
 GATEWAY_POINT = "gateway"
 GPIO_LINE = "gpio"
@@ -101,11 +102,11 @@ def _paths(station: StationSection, place: Place) -> Iterator[Finding]:
         where: Place = (*place, "path", index)
         yield from names.claim(path.name, (*where, "name"))
         try:
-            endpoint = path.endpoint
-        except ValueError as error:
-            yield (*where, "address"), f"{error}; write host:port", Severity.FAULT
+            reached = endpoint(path.address)
+        except ConfigError as error:
+            yield (*where, "address"), _sentence(error), Severity.FAULT
         else:
-            yield from endpoints.claim(endpoint, (*where, "address"))
+            yield from endpoints.claim(reached, (*where, "address"))
 
 
 def _drivers(sections: dict[str, Any]) -> Iterator[Finding]:

@@ -9,7 +9,7 @@ from events.points import NAME_PATTERN
 from protocols.contact_id.config import Receiver
 from protocols.gpio.config import Gpio
 from protocols.modbus.config import Bus
-from protocols.ports import SerialPort, split_address
+from protocols.ports import SerialPort
 
 NAME_LENGTH_MAX = 64
 STATIONS_MAX = 8
@@ -49,16 +49,6 @@ class StationPath(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
 
     name: Name
     address: PathText
-
-    @property
-    def endpoint(self) -> str:
-        """Return the address as ZeroMQ wants it. Raises `ValueError`."""
-        host, port = split_address(self.address.removeprefix("tcp://"), default_port=0)
-        if port == 0:
-            raise ValueError(f"{self.address!r} names no port")
-        if "/" in host or "*" in host or any(character.isspace() for character in host):
-            raise ValueError(f"{host!r} is not a host to connect to")
-        return f"tcp://[{host}]:{port}" if ":" in host else f"tcp://{host}:{port}"
 
 
 class StationSection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

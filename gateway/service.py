@@ -176,15 +176,16 @@ class Service:
 
     async def _announce(self) -> None:
         """Record the start: the version, and how the last run ended."""
-        details = unwatched(
-            self._store, point=GATEWAY_POINT, source=GATEWAY_POINT, level=None
-        ).details
-        started = _own(
-            Subkind.STARTED,
-            {**details, "version": __version__},
-            edge_us=int(self._started.monotonic * 1_000_000),
-        )
         while True:
+            # Asked anew each time: a store that was not readable at first knows nothing yet.
+            interval = unwatched(
+                self._store, point=GATEWAY_POINT, source=GATEWAY_POINT, level=None
+            ).details
+            started = _own(
+                Subkind.STARTED,
+                {**interval, "version": __version__},
+                edge_us=int(self._started.monotonic * 1_000_000),
+            )
             try:
                 await self._store.record([started])
             except StoreError:
@@ -208,6 +209,8 @@ class Service:
                 state = store["state"]
                 notify(f"STATUS=store {state}, watching {len(self._lines)} lines")
                 say = self._log.info if state == "ok" else self._log.error
+                if state == "ok":
+                    self._conditions.reread()
                 say("store", state=state, text=store.get("text", ""), hint=store.get("hint", ""))
             await asyncio.sleep(pause_s)
 
@@ -244,7 +247,7 @@ def _station(section: StationSection) -> Station:
     return Station(
         name=section.name,
         public_key=read_public(Path(section.public_key_file)),
-        paths=tuple(StationPath(name=path.name, address=path.endpoint) for path in section.path),
+        paths=tuple(StationPath(name=path.name, address=path.address) for path in section.path),
     )
 
 

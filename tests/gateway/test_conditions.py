@@ -164,3 +164,18 @@ def test_conditions_are_bounded() -> None:
         return conditions
 
     assert run(story()).ignored == 10
+
+
+def test_a_store_that_could_not_be_read_at_first_is_compared_with_later() -> None:
+    journal = Journal()
+
+    async def story() -> None:
+        async with keeping(journal) as conditions:
+            assert not conditions.set("bus-1", "line", "")
+            journal.earlier = (fault("bus-1", "line", reason="lost"),)
+            conditions.reread()
+            conditions.reread()
+            await conditions.settled()
+
+    run(story())
+    assert journal.faults() == [("bus-1", "line", "restore")]
