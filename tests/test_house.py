@@ -1,5 +1,6 @@
 """The house keeps its own rules: names, floors, documents, and what the tree must not say."""
 
+import ast
 import importlib.metadata
 import re
 import subprocess
@@ -60,6 +61,19 @@ def test_every_engine_stands_under_the_sans_io_contract(package: str) -> None:
     assert missing == []
 
 
+def test_of_pymodbus_the_engine_takes_messages_and_framers_alone() -> None:
+    found = {
+        node.module
+        for path in (ROOT / "protocols" / "modbus").glob("*.py")
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("pymodbus")
+    }
+    assert found
+    assert {
+        name for name in found if not name.startswith(("pymodbus.pdu", "pymodbus.framer"))
+    } == set()
+
+
 def test_every_word_is_in_the_manual_and_no_other() -> None:
     text = (ROOT / "docs" / "events.md").read_text()
     kinds = re.findall(r"^\| `([a-z-]+)` \|", text.split("## Qualifiers")[0], re.MULTILINE)
@@ -81,7 +95,9 @@ def test_locks_are_hashed_and_name_no_index() -> None:
         text = path.read_text()
         assert "://" not in text, path
         if "==" in text:
-            pins = re.findall(r"^[a-z0-9][^\n]*==[^\n]*\\\n(?=\s+--hash=sha256:)", text, re.MULTILINE)
+            pins = re.findall(
+                r"^[a-z0-9][^\n]*==[^\n]*\\\n(?=\s+--hash=sha256:)", text, re.MULTILINE
+            )
             assert len(pins) == len(re.findall(r"^[a-z0-9]", text, re.MULTILINE)), path
 
 
