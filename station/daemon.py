@@ -131,8 +131,12 @@ async def _beat(store: Store) -> None:
     """Feed the service manager's watchdog while the writer answers."""
     period_s = watchdog_period_s() or BEAT_S
     while True:
-        async with asyncio.timeout(WRITER_SILENT_S):
-            await store.ping()
+        try:
+            async with asyncio.timeout(WRITER_SILENT_S):
+                await store.ping()
+        except TimeoutError:  # closing would wait for the same thread
+            structlog.get_logger().critical("writer hangs", limit_s=WRITER_SILENT_S)
+            os._exit(EX_SOFTWARE)
         notify("WATCHDOG=1")
         await asyncio.sleep(period_s)
 

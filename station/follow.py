@@ -10,7 +10,7 @@ from typing import Any
 from events.errors import StoreError, UnavailableError
 from station.listing import Listing
 
-POLL_S = 0.03  # between a commit and its line
+POLL_S = 0.01  # between a commit and its line
 REOPEN_S = 0.5
 
 Show = Callable[[dict[str, Any]], None]
@@ -85,6 +85,9 @@ def _coming_from(listing: Listing, n: int, gateway: str | None) -> Iterator[dict
                 n = event["n"]
                 yield event
             n, seen = max(n, last), version  # other gateways' events are not looked at again
+        if listing.still:
+            _pause(REOPEN_S)
+            return
         _pause(POLL_S)
 
 

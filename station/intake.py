@@ -114,7 +114,6 @@ class Intake:
         for name in self._watched - names.keys():
             self.supervision.revoke(name)
             self._watched.discard(name)
-            self._heard = {key: at for key, at in self._heard.items() if key[0] != name}
             self._log.info("gateway revoked", gateway=name)
         added = names.keys() - self._watched
         if not added:
@@ -134,16 +133,21 @@ class Intake:
         """Tell supervision who has spoken since the last look."""
         if self.hub is None:
             return
+        before, self._heard = self._heard, {}
+        newest: dict[str, float] = {}
         for connection in self.hub.status():
             if connection["state"] not in TALKING:
                 continue
             gateway, path = connection["gateway"], connection["path"]
             heard = connection["heard_s"]
-            if heard > self._heard.get((gateway, path), float("-inf")):
-                self._heard[gateway, path] = heard
+            told = before.get((gateway, path), float("-inf"))
+            self._heard[gateway, path] = max(heard, told, self._heard.get((gateway, path), told))
+            if heard > told:
                 self.supervision.heard(gateway, path, heard)
-                if now.wall is not None:
-                    self.seen_us[gateway] = round((now.wall - connection["silent_s"]) * 1e6)
+                newest[gateway] = max(heard, newest.get(gateway, heard))
+        if now.wall is not None:
+            began = now.wall - now.monotonic
+            self.seen_us |= {name: round((began + heard) * 1e6) for name, heard in newest.items()}
 
     def _announcement(self, change: Change) -> Announcement:
         begins = change.qualifier is Qualifier.NEW

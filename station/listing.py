@@ -35,6 +35,7 @@ _NEWEST: Final = (
 class Listing:
     """The events in a station's folder, in the order of `n`. Close it after use.
 
+    still: nothing that comes later will be seen; open another one for that.
     Raises `UnavailableError` where no station has stored anything yet, `StoreError` otherwise.
     """
 
@@ -45,7 +46,7 @@ class Listing:
                 f"there is no ledger in {directory}",
                 hint="start the station with `nplus-station run --config FILE`",
             )
-        self._connection = open_reader(directory)
+        self._connection, self.still = open_reader(directory)
 
     def close(self) -> None:
         self._connection.close()

@@ -187,25 +187,49 @@ def open_writer(folder: Path) -> sqlite3.Connection:
     return connection
 
 
-def open_reader(folder: Path) -> sqlite3.Connection:
+_NO_SIDE_FILES = frozenset({sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY})
+
+
+def open_reader(folder: Path) -> tuple[sqlite3.Connection, bool]:
     """Open a connection that never writes nor checkpoints. The file must exist.
 
-    Raises `StoreError`.
+    The second value tells that nobody writes, and that the connection will not see it if somebody
+    begins to: SQLite needs its side files to follow a writer, and a reader who may not make them
+    reads the file as it lies. Raises `StoreError`.
     """
     file = folder / FILE_NAME
     uri = f"{file.absolute().as_uri()}?mode=ro"
     with translated(file):
-        connection = sqlite3.connect(uri, uri=True, timeout=BUSY_TIMEOUT_S, isolation_level=None)
         try:
-            connection.execute("PRAGMA query_only = ON")
-            if _version(connection, file) is None:
-                raise StoreCorrupt(
-                    f"{file} is empty", hint="start the station once: it makes its tables"
-                )
-        except (sqlite3.Error, StoreError):
-            connection.close()
-            raise
+            return _reader(uri, file), False
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode & 0xFF not in _NO_SIDE_FILES or _has_wal(file):
+                raise
+        return _reader(f"{uri}&immutable=1", file), True
+
+
+def _reader(uri: str, file: Path) -> sqlite3.Connection:
+    connection = sqlite3.connect(uri, uri=True, timeout=BUSY_TIMEOUT_S, isolation_level=None)
+    try:
+        connection.execute("PRAGMA query_only = ON")
+        if _version(connection, file) is None:
+            raise StoreCorrupt(
+                f"{file} is empty", hint="start the station once: it makes its tables"
+            )
+    except (sqlite3.Error, StoreError):
+        connection.close()
+        raise
     return connection
+
+
+def _has_wal(file: Path) -> bool:
+    """Tell whether commits may lie beside the file that are not in it yet."""
+    try:
+        return file.with_name(f"{FILE_NAME}-wal").stat().st_size > 0
+    except FileNotFoundError:
+        return False
+    except OSError:
+        return True
 
 
 def _prepare(connection: sqlite3.Connection, file: Path) -> None:

@@ -98,7 +98,7 @@ class Supervision:
         watched.heard = watched.seen = True
         spoken = watched.paths.get(path)
         if spoken is None:
-            if len(watched.paths) >= PATHS_MAX:
+            if len(watched.paths) >= PATHS_MAX and not _forget_one(watched.paths):
                 return
             spoken = watched.paths[path] = _Watched(since=now)
         if spoken.lost:
@@ -154,6 +154,15 @@ class Supervision:
         self._changes.append(
             Change(gateway=gateway, path=path, qualifier=qualifier, silent_s=now - watched.since)
         )
+
+
+def _forget_one(paths: dict[str, _Watched]) -> bool:
+    """Make room by dropping a path that is lost, if there is one: its name is no longer used."""
+    gone = next((name for name, path in paths.items() if path.lost), None)
+    if gone is None:
+        return False
+    del paths[gone]
+    return True
 
 
 def _path_state(gateway: _Gateway, path: _Watched) -> GatewayState:

@@ -8,8 +8,8 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
 
@@ -79,15 +79,18 @@ class Site:
 
     @asynccontextmanager
     async def gateway(
-        self, name: str, log: ListLog, *, paths: int = 1, claims: str = ""
+        self, name: str, log: ListLog, *, detours: Sequence[int] = (), claims: str = ""
     ) -> AsyncIterator[Uplink]:
-        """Connect a gateway that offers `log`, under `claims` where that is another name."""
+        """Connect a gateway that offers `log`, under `claims` where that is another name.
+
+        path-0 leads straight to the station, path-1 and so on through the ports in `detours`.
+        """
         centre = peers.Station(
             name="centre",
             public_key=read_public(self.folder / "centre.pub"),
             paths=tuple(
-                peers.Path(name=f"path-{number}", address=f"127.0.0.1:{self.port}")
-                for number in range(paths)
+                peers.Path(name=f"path-{number}", address=f"127.0.0.1:{port}")
+                for number, port in enumerate((self.port, *detours))
             ),
         )
         uplink = Uplink(
@@ -194,3 +197,33 @@ def free_port() -> int:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
         return port
+
+
+@asynccontextmanager
+async def detour(port: int) -> AsyncIterator[int]:
+    """Pass connections on to `port` until the end of the block, then cut them all."""
+    writers: list[asyncio.StreamWriter] = []
+
+    async def pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with suppress(OSError):
+            while data := await reader.read(65536):
+                writer.write(data)
+                await writer.drain()
+        writer.close()
+
+    async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with suppress(OSError):
+            far_reader, far_writer = await asyncio.open_connection("127.0.0.1", port)
+            writers.extend((writer, far_writer))
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(pump(reader, far_writer))
+                tasks.create_task(pump(far_reader, writer))
+
+    server = await asyncio.start_server(connected, "127.0.0.1", 0)
+    try:
+        yield int(server.sockets[0].getsockname()[1])
+    finally:
+        server.close()
+        for writer in writers:
+            writer.close()
+        await asyncio.sleep(0.1)  # for the pumps to notice

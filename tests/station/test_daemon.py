@@ -1,13 +1,16 @@
 import asyncio
 import signal
+import socket
 import sqlite3
 from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from station import schema
 from sync.keys import keygen
-from tests.station.site import PROGRAM, Lines, Running, Site, alarm, until, until_async
+from tests.station.site import PROGRAM, Lines, Running, Site, alarm, detour, until, until_async
 from tests.sync.fakes import ListLog
 
 NAMED_S = 10.0
@@ -227,12 +230,71 @@ def test_one_of_two_paths_that_falls_silent_is_named(tmp_path: Path) -> None:
     log = ListLog()
 
     async def scenario() -> None:
-        async with site.gateway("house-1", log, paths=1):
-            async with site.gateway("house-1", log, paths=2):
-                await until_async(lambda: len(site.gateways()["house-1"]["paths"]) == 2, NAMED_S)
-            await until_async(lambda: bool(of(site.events(), "path-lost")), 10)
+        async with detour(site.port) as cut, site.gateway("house-1", log, detours=[cut]):
+            await until_async(lambda: len(site.gateways()["house-1"]["paths"]) == 2, NAMED_S)
+        async with site.gateway("house-1", log, detours=[cut]):
+            await until_async(lambda: bool(of(site.events(), "path-lost")), 15)
+            row = (await asyncio.to_thread(site.gateways))["house-1"]
+            assert {path["name"]: path["state"] for path in row["paths"]} == {
+                "path-0": "connected",
+                "path-1": "lost",
+            }
 
     with site.station():
         asyncio.run(scenario())
     (lost,) = of(site.events(), "path-lost")
     assert (lost["point"], lost["qualifier"]) == ("gateway/path-1", "new")
+    assert of(site.events(), "gateway-lost") == []
+
+
+def test_killed_or_stopped_in_the_middle_of_a_drain_nothing_is_lost_or_doubled(
+    tmp_path: Path,
+) -> None:
+    site = Site(tmp_path, lost_after_s=90)
+    site.enrol("house-1")
+    log = ListLog()
+    for number in range(30_000):
+        log.logs[0].append(alarm("door", urgent=number % 50 == 0), urgent=number % 50 == 0)
+
+    async def scenario() -> None:
+        async with site.gateway("house-1", log):
+            for ending in ("kill", "stop", "kill"):
+                held = max(log.acknowledged.values(), default=0)
+                with site.station() as station:
+                    await until_async(lambda: max(log.acknowledged.values(), default=0) > held, 20)  # noqa: B023
+                    if ending == "stop":
+                        assert await asyncio.to_thread(station.stop) == 0
+                    else:
+                        station.kill()
+            with site.station() as station:
+                await until_async(
+                    lambda: all(
+                        stored == 30_000
+                        for (_, _, lane), stored in log.acknowledged.items()
+                        if lane == "main"
+                    ),
+                    60,
+                )
+                assert await asyncio.to_thread(station.stop) == 0
+
+    asyncio.run(scenario())
+    events = site.events()
+    assert sorted(event["seq"] for event in events) == list(range(1, 30_001))
+    assert [event["n"] for event in events] == list(range(1, 30_001))
+
+
+def test_the_service_manager_hears_when_it_is_ready_and_when_it_stops(tmp_path: Path) -> None:
+    manager = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+    manager.bind(str(tmp_path / "notify"))
+    manager.settimeout(10)
+    site = Site(tmp_path)
+    with manager, pytest.MonkeyPatch.context() as environment:
+        environment.setenv("NOTIFY_SOCKET", str(tmp_path / "notify"))
+        environment.setenv("WATCHDOG_USEC", "200000")
+        with site.station() as station:
+            said = [manager.recv(1000).decode() for _ in range(4)]
+            assert station.stop() == 0
+            while "STOPPING=1" not in said:
+                said.append(manager.recv(1000).decode())
+    assert any(line.startswith("READY=1") for line in said)
+    assert said.count("WATCHDOG=1") >= 2

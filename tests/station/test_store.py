@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from events.errors import StoreCorrupt, StoreLocked, StoreNewer, StoreReadOnly, UnavailableError
 from events.kinds import Kind, Qualifier
-from events.model import ClockQuality, Origin, Stamp
+from events.model import ClockQuality, Instant, Origin, Stamp
 from events.replication import Gap, Lane
 from events.wire import WIRE_VERSION
 from station import schema
@@ -45,7 +45,7 @@ def listed(folder: Path) -> list[dict[str, Any]]:
 
 
 def states(folder: Path) -> dict[tuple[str, str, str], tuple[str, int]]:
-    with closing(schema.open_reader(folder)) as connection:
+    with closing(schema.open_reader(folder)[0]) as connection:
         return {
             (point, kind, subkind): (qualifier, n)
             for point, kind, subkind, qualifier, n in connection.execute(
@@ -76,7 +76,7 @@ def test_bytes_and_chain_are_kept_as_they_came(tmp_path: Path) -> None:
     log = GatewayLog()
     log.append(record())
     with_store(tmp_path, lambda store: store.commit("g1", log.main(1, 1), NOW))
-    with closing(schema.open_reader(tmp_path)) as connection:
+    with closing(schema.open_reader(tmp_path)[0]) as connection:
         kept = connection.execute("SELECT chain, body FROM event").fetchall()
     assert kept == [(log.entries[0].chain, log.entries[0].body)]
 
@@ -651,7 +651,7 @@ def test_a_reader_neither_writes_nor_checkpoints(tmp_path: Path) -> None:
         )
         assert len(listed(tmp_path)) == 1
         with (
-            closing(schema.open_reader(tmp_path)) as reader,
+            closing(schema.open_reader(tmp_path)[0]) as reader,
             pytest.raises(sqlite3.OperationalError),
         ):
             reader.execute("DELETE FROM event")
@@ -712,3 +712,38 @@ def test_a_disk_without_room_loses_nothing_and_is_taken_up_again(tmp_path: Path)
     assert (child.stdout, child.stderr) == ("recovered\n", "")
     assert [event["seq"] for event in listed(tmp_path)] == list(range(1, 2001))
     assert [event["n"] for event in listed(tmp_path)] == list(range(1, 2001))
+
+
+def test_a_reader_who_may_write_nothing_reads_what_a_stopped_station_left(tmp_path: Path) -> None:
+    log = GatewayLog()
+    log.append(record())
+    with_store(tmp_path, lambda store: store.commit("g1", log.main(1, 1), NOW))
+    for folder in (tmp_path, *list(tmp_path.parents)[:2]):
+        folder.chmod(0o555 if folder == tmp_path else 0o755)
+    user = os.geteuid()
+    os.seteuid(65534 if user == 0 else user)
+    try:
+        assert [event["seq"] for event in listed(tmp_path)] == [1]
+    finally:
+        os.seteuid(user)
+        tmp_path.chmod(0o755)
+    assert {file.name for file in tmp_path.iterdir()} == {schema.FILE_NAME, "station.lock"}
+
+
+def test_a_station_that_does_not_know_the_time_stores_all_the_same(tmp_path: Path) -> None:
+    timeless = Instant(monotonic=5.0)
+    log = GatewayLog()
+    log.append(record(clock=ClockQuality.UNSET))
+    lost = Announcement(
+        gateway="g1", subkind="gateway-lost", qualifier=Qualifier.NEW, text="", silence=True
+    )
+
+    async def work(store: Store) -> None:
+        store.hello("g1", Stamp(monotonic_us=1, boot_id=BOOT), timeless)
+        await store.commit("g1", log.main(1, 1), timeless)
+        await store.announce([lost], timeless)
+
+    with_store(tmp_path, work)
+    assert [(event["at"], event["received_at"]) for event in listed(tmp_path)] == [
+        (None, None)
+    ] * 2
