@@ -23,6 +23,7 @@ from protocols.modbus.writes import Write, Writes, Written
 
 BABBLE_S = 1.0  # how long noise between exchanges may put off the next one
 WRITE_EXPIRES_S = 5.0
+STALE_S = 15.0  # a TCP connection on which nothing came for so long may be one end of nothing
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,6 +58,8 @@ class ModbusBus:
         self._quiet_limit = 0.0
         self._wrote_last = False
         self._now_s = 0.0
+        self._heard_at = 0.0
+        self._stale = False
 
     # the Link
 
@@ -65,6 +68,9 @@ class ModbusBus:
             self._writes.settle(self._open.job, Verdict.OUTCOME_UNKNOWN)
         self._open = None
         self._out = b""
+        self._heard_at = now.monotonic
+        self._stale = False
+        self._wrote_last = True  # a read first: it tells whether the line echoes
         self._wire.restart()
         self._outbox.restart()
         self._schedule.restart(now.monotonic)
@@ -73,6 +79,7 @@ class ModbusBus:
 
     def receive(self, data: bytes, now: Instant) -> None:
         now_s = now.monotonic
+        self._heard_at = now_s
         answer = self._wire.receive(data)
         opened = self._open
         if answer is not None and opened is not None:
@@ -123,9 +130,22 @@ class ModbusBus:
     # beside the Link
 
     @property
+    def id(self) -> str:
+        return self._config.id
+
+    @property
     def broken(self) -> bool:
         """Tell whether the other side broke the framing for good: close the connection."""
         return self._wire.broken
+
+    @property
+    def stale(self) -> bool:
+        """Tell whether a TCP connection has been asked in vain for `STALE_S`: open another one.
+
+        While data is unanswered, TCP itself notices a vanished peer only after a quarter of an
+        hour.
+        """
+        return self._stale
 
     def write(self, request: Request, now: Instant, *, expires_s: float = WRITE_EXPIRES_S) -> int:
         """Queue a write; return the ticket under which `written` reports what became of it.
@@ -213,6 +233,7 @@ class ModbusBus:
         """Close an exchange without an answer, and keep the line silent for its late window."""
         self.counters["timeouts"] += 1
         self._open = None
+        self._stale = self._config.driver == TCP and now_s - self._heard_at >= STALE_S
         doubtful = self._wire.doubtful
         self._wire.give_up()
         silent_until = now_s + max(opened.late_window_s, self._gap_s)

@@ -1,7 +1,9 @@
 """What waits to be stored: changes in order, of measurements the newest.
 
 The store may be slow, or refuse. Nothing is lost on that account: what was refused is offered
-again later, ahead of anything newer of the same point; other points pass it meanwhile.
+again later, ahead of anything newer of the same point; other points pass it meanwhile. Of one
+point only one observation is under way at a time: were it refused and the next one stored, an old
+alarm would be recorded behind its own restore.
 """
 
 from collections import deque
@@ -25,6 +27,7 @@ class Outbox:
         self._waiting: dict[int, Observation] = {}
         self._newest: dict[str, int] = {}  # point → its waiting measurement
         self._in_flight: deque[Observation] = deque()
+        self._under_way: set[str] = set()  # the points of what is in flight
         self._held: dict[str, float] = {}  # point → when what was refused is offered again
         self._serial = 0
 
@@ -53,7 +56,9 @@ class Outbox:
         for serial, observation in self._waiting.items():
             if len(chosen) >= room:
                 break
-            if self._held.get(observation.point, now_s) <= now_s:
+            point = observation.point
+            if point not in self._under_way and self._held.get(point, now_s) <= now_s:
+                self._under_way.add(point)
                 chosen.append(serial)
         return [self._hand_out(serial) for serial in chosen]
 
@@ -66,12 +71,12 @@ class Outbox:
 
     def stored(self, count: int) -> None:
         """Note that the oldest `count` that were handed out are on disk."""
-        for _ in range(min(count, len(self._in_flight))):
-            self._held.pop(self._in_flight.popleft().point, None)
+        for observation in self._settled(count):
+            self._held.pop(observation.point, None)
 
     def dropped(self, count: int, now_s: float) -> None:
         """Note that the oldest `count` that were handed out were refused; offer them again."""
-        refused = [self._in_flight.popleft() for _ in range(min(count, len(self._in_flight)))]
+        refused = self._settled(count)
         for observation in refused:
             self._held[observation.point] = now_s + RETRY_S
         self._put_back(refused)
@@ -83,16 +88,24 @@ class Outbox:
             for observation in self._in_flight
         ]
         self._in_flight.clear()
+        self._under_way.clear()
         self._put_back(doubtful)
 
     def next_release(self) -> float | None:
-        """Return when something that was refused may be offered again."""
+        """Return when something that was refused may be offered again, if there is room for it."""
+        if not self._held or len(self._in_flight) >= IN_FLIGHT_MAX:
+            return None
         times = [
             self._held[observation.point]
             for observation in self._waiting.values()
             if observation.point in self._held
         ]
         return min(times, default=None)
+
+    def _settled(self, count: int) -> list[Observation]:
+        oldest = [self._in_flight.popleft() for _ in range(min(count, len(self._in_flight)))]
+        self._under_way -= {observation.point for observation in oldest}
+        return oldest
 
     def _put_back(self, observations: list[Observation]) -> None:
         newer = self._waiting

@@ -3,6 +3,7 @@
 import heapq
 import itertools
 from collections.abc import Callable
+from typing import Any
 
 from events.model import Instant, Observation, Record
 from protocols.modbus.bus import ModbusBus
@@ -44,34 +45,34 @@ class Remembered:
         return "boot"
 
 
-def contact(name: str = "door", **changes: object) -> Point:
-    fields: dict[str, object] = {
+def contact(name: str = "door", **changes: Any) -> Point:
+    fields: dict[str, Any] = {
         "id": name,
         "table": "discrete",
         "address": 0,
         "kind": "alarm",
         "subkind": "burglary",
     }
-    return Point(**{**fields, **changes})  # type: ignore[arg-type]  # a test names what it varies
+    return Point(**{**fields, **changes})
 
 
-def serial_bus(units: list[Unit], *, baud: int = 9600, **changes: object) -> Bus:
+def serial_bus(units: list[Unit], *, baud: int = 9600, **changes: Any) -> Bus:
     return Bus(
         id="bus",
         driver="modbus-rtu",
         port=SerialPort(path="/dev/null", baud=baud),
         unit=tuple(units),
-        **changes,  # type: ignore[arg-type]  # as above
+        **changes,
     )
 
 
-def tcp_bus(units: list[Unit], **changes: object) -> Bus:
+def tcp_bus(units: list[Unit], **changes: Any) -> Bus:
     return Bus(
         id="bus",
         driver="modbus-tcp",
         address="127.0.0.1",
         unit=tuple(units),
-        **changes,  # type: ignore[arg-type]  # as above
+        **changes,
     )
 
 
@@ -103,6 +104,7 @@ class World:
         self._heap: list[tuple[float, int, Callable[[], None]]] = []
         self._serial = itertools.count()
         self._idle_steps = 0
+        self._heard_until = 0.0
         self.engine.start(self.now)
         self._pump()
 
@@ -119,6 +121,7 @@ class World:
 
     def run(self, seconds: float) -> None:
         until = self.now_s + seconds
+        self._pump()
         while True:
             deadline = self.engine.deadline()
             due = self._heap[0][0] if self._heap else None
@@ -159,7 +162,10 @@ class World:
             sent_s = self._wire_s(data)
             for reply in self._far.receive(data, self.now_s):
                 for after_s, heard in self.wire(reply.after_s, reply.data):
-                    self.hears(self.now_s + sent_s + after_s + self._wire_s(heard), heard)
+                    at_s = self.now_s + sent_s + after_s + self._wire_s(heard)
+                    if self._tcp:  # a connection keeps the order of its bytes
+                        at_s = self._heard_until = max(at_s, self._heard_until)
+                    self.hears(at_s, heard)
         observations = self.engine.observations()
         self.seen += [(self.now_s, observation) for observation in observations]
         if observations and self.stores:

@@ -1,0 +1,141 @@
+"""The way to the store: changes keep their order, measurements their newest, nothing is lost."""
+
+from collections import defaultdict
+
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
+
+from events.model import Observation
+from protocols.modbus.outbox import (
+    IN_FLIGHT_MAX,
+    REPEAT_FLAG,
+    RETRY_S,
+    WAITING_MAX,
+    Outbox,
+)
+
+
+def change(point: str, value: int) -> Observation:
+    return Observation(point=point, kind="alarm", value=value)
+
+
+def measurement(point: str, value: int) -> Observation:
+    return Observation(point=point, kind="measurement", value=value)
+
+
+def test_a_measurement_replaces_a_waiting_one_of_its_point_and_no_other() -> None:
+    outbox = Outbox()
+    outbox.put([measurement("a", 1), measurement("b", 2), measurement("a", 4), change("c", 3)])
+    assert [each.value for each in outbox.drain(0.0)] == [2, 4, 3]
+
+
+def test_of_one_point_only_one_is_under_way() -> None:
+    outbox = Outbox()
+    outbox.put([change("a", 1), change("a", 2), change("b", 3)])
+    assert [each.value for each in outbox.drain(0.0)] == [1, 3]
+    assert outbox.drain(0.0) == []
+    outbox.stored(1)
+    assert [each.value for each in outbox.drain(0.0)] == [2]
+
+
+def test_what_is_handed_out_is_bounded_and_the_rest_waits() -> None:
+    outbox = Outbox()
+    outbox.put(change(f"p{number}", number) for number in range(WAITING_MAX))
+    was_full = outbox.full
+    assert was_full
+    first = outbox.drain(0.0)
+    assert [each.value for each in first] == list(range(IN_FLIGHT_MAX))
+    assert outbox.drain(0.0) == []
+    outbox.stored(1)
+    assert outbox.full is False
+    assert [each.value for each in outbox.drain(0.0)] == [IN_FLIGHT_MAX]
+
+
+def test_refused_changes_come_again_in_order_and_other_points_pass_them() -> None:
+    outbox = Outbox()
+    outbox.put([change("a", 1), change("a", 2)])
+    outbox.drain(0.0)
+    outbox.dropped(1, 0.0)
+    outbox.put([change("a", 3), change("b", 4)])
+    assert [each.value for each in outbox.drain(0.5)] == [4]
+    assert outbox.next_release() == RETRY_S
+    later = []
+    for _ in range(3):
+        outbox.stored(1)
+        later += [each.value for each in outbox.drain(RETRY_S)]
+    assert later == [1, 2, 3]
+    assert outbox.next_release() is None
+
+
+def test_a_refused_measurement_gives_way_to_a_newer_one() -> None:
+    outbox = Outbox()
+    outbox.put([measurement("a", 1), measurement("b", 2)])
+    outbox.drain(0.0)
+    outbox.put([measurement("a", 3)])
+    outbox.dropped(2, 0.0)
+    assert sorted(str(each.value) for each in outbox.drain(RETRY_S)) == ["2", "3"]
+
+
+def test_what_was_never_settled_comes_again_with_a_flag() -> None:
+    outbox = Outbox()
+    outbox.put([change("a", 1), change("b", 2)])
+    outbox.drain(0.0)
+    outbox.stored(1)
+    outbox.restart()
+    (again,) = outbox.drain(0.0)
+    assert (again.value, again.flags) == (2, (REPEAT_FLAG,))
+
+
+class Conversation(RuleBasedStateMachine):
+    """Any interleaving of putting, draining, storing and refusing loses no change."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.outbox = Outbox()
+        self.now_s = 0.0
+        self.number = 0
+        self.put: dict[str, list[int]] = defaultdict(list)
+        self.stored: dict[str, list[int]] = defaultdict(list)
+        self.in_flight: list[Observation] = []
+
+    @rule(point=st.sampled_from("abc"), how_many=st.integers(1, 5))
+    def see(self, point: str, how_many: int) -> None:
+        for _ in range(how_many):
+            self.number += 1
+            self.put[point].append(self.number)
+            self.outbox.put([change(point, self.number)])
+
+    @rule(seconds=st.floats(0, 2))
+    def drain(self, seconds: float) -> None:
+        self.now_s += seconds
+        self.in_flight += self.outbox.drain(self.now_s)
+
+    @rule(count=st.integers(1, 4))
+    def store(self, count: int) -> None:
+        for observation in self.in_flight[:count]:
+            assert isinstance(observation.value, int)
+            self.stored[observation.point].append(observation.value)
+        self.outbox.stored(len(self.in_flight[:count]))
+        del self.in_flight[:count]
+
+    @rule(count=st.integers(1, 4))
+    def refuse(self, count: int) -> None:
+        self.outbox.dropped(len(self.in_flight[:count]), self.now_s)
+        del self.in_flight[:count]
+
+    @invariant()
+    def in_flight_is_bounded(self) -> None:
+        assert len(self.in_flight) <= IN_FLIGHT_MAX
+
+    def teardown(self) -> None:
+        for _ in range(self.number + 1):
+            self.now_s += 2
+            self.in_flight += self.outbox.drain(self.now_s)
+            self.store(len(self.in_flight) or 1)
+        for point, numbers in self.put.items():
+            assert self.stored[point] == numbers, "all, none twice, in order"
+
+
+TestConversation = Conversation.TestCase
+TestConversation.settings = settings(max_examples=60, stateful_step_count=30, deadline=None)
