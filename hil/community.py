@@ -59,7 +59,7 @@ class Community:
         self.gateways: dict[str, Program] = {}
         self.live: dict[str, list[tuple[float, float]]] = {name: [] for name in BUILDINGS}
         self._stack = AsyncExitStack()
-        self._kill_next: set[str] = set()
+        self._kill_at: tuple[str, float] | None = None
         self._conditions = {panel.point: panel.condition for panel in PANELS}
         environment = {"NPLUS_MUTANT": mutant} if mutant else {}
         for name in BUILDINGS:
@@ -100,7 +100,7 @@ class Community:
         self.modules = {BUS: bus, PLANT: plant}
         receiver = PanelReceiver(self.places.port(RECEIVER), self._journal(RECEIVER))
         self.receiver = await enter(receiver)
-        receiver.journal.listen(self._acknowledged)
+        receiver.journal.listen(self._receiver_noted)
 
     def _journal(self, device: str) -> Journal:
         return self._stack.enter_context(Journal(device, self.places.journal(device)))
@@ -185,18 +185,26 @@ class Community:
         self._note_not_live(gateway)
         self.gateways[gateway].kill()
 
-    def kill_at_acknowledgement(self, gateway: str) -> None:
-        """Take the power away at the moment in which the receiver reads its next 06."""
-        self._kill_next.add(gateway)
+    def kill_at(self, event: str, after_s: float = 0.0) -> None:
+        """Take building 1's power away when its receiver next notes `event`, or a little later.
+
+        At `acknowledged` that is the moment in which it has read 06.
+        """
+        self._kill_at = (event, after_s)
 
     async def start(self, gateway: str) -> None:
         program = self.gateways[gateway]
         await program.ended()
         await program.start()
 
-    def _acknowledged(self, entry: Entry) -> None:
-        if entry.event == "acknowledged" and BUILDING_1 in self._kill_next:
-            self._kill_next.discard(BUILDING_1)
+    def _receiver_noted(self, entry: Entry) -> None:
+        if self._kill_at is None or entry.event != self._kill_at[0]:
+            return
+        _, after_s = self._kill_at
+        self._kill_at = None
+        if after_s:
+            asyncio.get_running_loop().call_later(after_s, self.kill, BUILDING_1)
+        else:
             self.kill(BUILDING_1)
 
     def note_live(self, gateway: str) -> None:
