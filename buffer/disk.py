@@ -12,7 +12,7 @@ from typing import Final
 
 from buffer.bound import Bound, Room
 from buffer.clock import Clock
-from buffer.entries import Pending, Reading
+from buffer.entries import Pending
 from buffer.log import EventLog
 from buffer.marks import StationMarks
 from buffer.memory import Memory, readable
@@ -22,7 +22,7 @@ from buffer.writer import Writer
 from buffer.writer_thread import Opened, Steps
 from events.errors import StoreError
 from events.model import Record
-from events.replication import Lane, LogHead
+from events.replication import Lane, LogHead, Reading
 
 MARKS_EVERY_S: Final = 60.0  # marks ride on a commit at most this often
 CLOSE_S: Final = 3.0

@@ -1,4 +1,4 @@
-"""What goes into the log, and what comes out of it."""
+"""What goes into a log: records, encoded once and for all."""
 
 from dataclasses import dataclass
 from typing import Final
@@ -7,7 +7,6 @@ import msgspec
 
 from events.model import RAW_LENGTH_MAX, Native, Observation, Origin, Record, Stamp
 from events.points import POINT_LENGTH_MAX
-from events.replication import Entry, Gap
 from events.wire import BODY_LENGTH_MAX, encode
 
 TRUNCATED: Final = "truncated"
@@ -26,22 +25,6 @@ class Pending:
     @property
     def size_bytes(self) -> int:
         return len(self.body)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Reading:
-    """What a log holds after a number.
-
-    entries: in order of seq. On the main lane they and `gaps` are contiguous from `after + 1`; on
-        the urgent lane only urgent events are there.
-    through: everything of this lane up to here has been given.
-    head: the newest number in the log at the time of reading.
-    """
-
-    entries: tuple[Entry, ...]
-    gaps: tuple[Gap, ...]
-    through: int
-    head: int
 
 
 def pending(

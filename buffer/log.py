@@ -13,7 +13,7 @@ from typing import Final, Self
 
 from buffer import schema
 from buffer.bound import BOUND_BYTES_DEFAULT, Bound, Room, cost_bytes
-from buffer.entries import Pending, Reading
+from buffer.entries import Pending
 from buffer.faults import HINTS, translated
 from buffer.memory import CHECKPOINT_BYTES, Memory, readable
 from buffer.notes import Notes, read_marks, write_notes
@@ -21,7 +21,7 @@ from buffer.reading import LogReader
 from events import __version__
 from events.chain import genesis, link
 from events.errors import StoreCorrupt, StoreNewer
-from events.replication import Lane, LogHead
+from events.replication import Lane, LogHead, Reading
 
 FILE_NAME: Final = "events.db"
 TRIMMED: Final = "trimmed"

@@ -9,11 +9,10 @@ import sqlite3
 from collections.abc import Callable, Generator
 from typing import Final
 
-from buffer.entries import Reading
 from buffer.faults import HINTS, translated
 from events.chain import CHAIN_LENGTH
 from events.errors import StoreCorrupt
-from events.replication import Entry, Gap, Lane
+from events.replication import Entry, Gap, Lane, Reading
 
 SLICE_BYTES: Final = 256 * 1024
 SLICE_ROWS: Final = 1024

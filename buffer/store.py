@@ -13,7 +13,7 @@ from buffer.bound import BOUND_BYTES_DEFAULT, BOUND_BYTES_MIN, Bound, Room
 from buffer.clock import Clock
 from buffer.degraded import STORE_POINT, Voice
 from buffer.disk import Disk
-from buffer.entries import Reading, pending
+from buffer.entries import pending
 from buffer.log import FILE_NAME
 from buffer.memory import readable
 from buffer.recovery import Recovery
@@ -22,7 +22,7 @@ from buffer.writer_thread import BoundReached
 from events.errors import StoreCorrupt, StoreError
 from events.kinds import Kind, Subkind, is_urgent
 from events.model import Event, Observation, Record, Stamp
-from events.replication import Entry, Lane, LogHead
+from events.replication import Entry, Lane, LogHead, Reading
 
 TAIL_BYTES: Final = 256 * 1024
 OK: Final = "ok"

@@ -10,11 +10,11 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Final
 
-from buffer.entries import Pending, Reading
+from buffer.entries import Pending
 from buffer.reading import ENTRY_BYTES
 from events.chain import genesis, link
 from events.errors import StoreFull
-from events.replication import Entry, Gap, Lane, LogHead
+from events.replication import Entry, Gap, Lane, LogHead, Reading
 
 VOLATILE_EVENTS_MAX: Final = 10_000
 VOLATILE_BYTES_MAX: Final = 4 * 1024 * 1024
@@ -35,15 +35,8 @@ class Held:
 class VolatileLog:
     """A bounded log in memory. It refuses what does not fit, and never drops the undelivered."""
 
-    def __init__(
-        self,
-        *,
-        events_max: int = VOLATILE_EVENTS_MAX,
-        bytes_max: int = VOLATILE_BYTES_MAX,
-    ) -> None:
+    def __init__(self) -> None:
         self.log_id = secrets.token_hex(_LOG_ID_BYTES)
-        self._events_max = events_max
-        self._bytes_max = bytes_max
         self._held: deque[Held] = deque()
         self._bytes = 0
         self._seq = 0
@@ -63,7 +56,8 @@ class VolatileLog:
 
     def append(self, item: Pending) -> int:
         """Keep a record and return its number. Raises `StoreFull`."""
-        if len(self._held) >= self._events_max or self._bytes + len(item.body) > self._bytes_max:
+        size = self._bytes + len(item.body)
+        if len(self._held) >= VOLATILE_EVENTS_MAX or size > VOLATILE_BYTES_MAX:
             raise StoreFull(
                 "the store cannot write and the memory for urgent events is full",
                 hint="restore the store or the connection to the station",
@@ -71,7 +65,7 @@ class VolatileLog:
         self._seq += 1
         self._chain = link(self._chain, self._seq, item.body)
         self._held.append(Held(self._seq, self._chain, item))
-        self._bytes += len(item.body)
+        self._bytes = size
         return self._seq
 
     def release(self, through: int) -> None:

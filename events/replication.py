@@ -5,6 +5,7 @@ the station answers `Welcome` or `Refused`; from then on the station sends `Fetc
 answers with `Batch`. docs/replication.md draws it.
 """
 
+from dataclasses import dataclass
 from enum import StrEnum
 
 import msgspec
@@ -104,6 +105,22 @@ class Gap(msgspec.Struct, frozen=True, array_like=True):
     last: int
     chain: bytes
     why: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reading:
+    """What a log holds after a number: never sent as it is, but what a batch is made of.
+
+    entries: in order of seq. On the main lane they and `gaps` are contiguous from `after + 1`; on
+        the urgent lane only urgent events are there.
+    through: everything of this lane up to here has been given.
+    head: the newest number in the log at the time of reading.
+    """
+
+    entries: tuple[Entry, ...]
+    gaps: tuple[Gap, ...]
+    through: int
+    head: int
 
 
 class Batch(msgspec.Struct, frozen=True, kw_only=True, tag="batch", tag_field="type"):

@@ -4,26 +4,11 @@
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Protocol
 
-from events.replication import Entry, Gap, Lane, LogHead
+from events.replication import Lane, LogHead, Reading
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Reading:
-    """What a log holds after a number.
-
-    entries: in order of seq. On the main lane they and `gaps` are contiguous from `after + 1`; on
-        the urgent lane only urgent events are there.
-    through: everything of this lane up to here has been given.
-    head: the newest number in the log at the time of reading.
-    """
-
-    entries: tuple[Entry, ...]
-    gaps: tuple[Gap, ...]
-    through: int
-    head: int
+__all__ = ["Log", "Reading"]
 
 
 class Log(Protocol):

@@ -4,13 +4,13 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from buffer.bound import Bound
-from buffer.entries import Pending, Reading, pending
+from buffer.entries import Pending, pending
 from buffer.log import FILE_NAME, EventLog
 from buffer.notes import Notes
 from events.chain import genesis, link
 from events.kinds import is_urgent
 from events.model import ClockQuality, Observation, Stamp
-from events.replication import Lane
+from events.replication import Lane, Reading
 
 BOOT = "0" * 32
 MIB = 1024 * 1024

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from buffer import schema
-from buffer.bound import Bound, Room
+from buffer.bound import Bound, Room, cost_bytes
 from buffer.entries import pending
 from buffer.log import FILE_NAME, TRIM_EVENTS, EventLog
 from buffer.notes import Notes
@@ -285,16 +285,17 @@ def test_a_number_that_is_missing_without_a_gap_is_damage(tmp_path: Path) -> Non
 
 def test_the_bound_keeps_a_reserve_for_urgent_events(tmp_path: Path) -> None:
     log = open_log(tmp_path, bound_bytes=MIB)
-    number = 0
-    while log.has_room(4000, Room.NORMAL):
-        number += 1
-        log.append([item(number, text="x" * 200)])
-    assert number > 500
-    more = 0
-    while log.has_room(4000, Room.RESERVE):
-        more += 1
-        log.append([alarm(more, text="x" * 200)])
-    assert more * 400 > 64 * 1024 * 0.5
+    routine = [item(n, text="x" * 200) for n in range(10)]
+    urgent = [alarm(n, text="x" * 200) for n in range(10)]
+    while log.has_room(cost_bytes(routine), Room.NORMAL):
+        log.append(routine)
+    assert log.head.head > 500
+    assert log.has_room(cost_bytes(urgent), Room.RESERVE)
+    before = log.head.head
+    while log.has_room(cost_bytes(urgent), Room.RESERVE):
+        log.append(urgent)
+    taken = sum(len(entry.body or b"") for entry in read(log, Lane.MAIN, before).entries)
+    assert taken > 0.5 * log.bound.reserve_bytes
     while log.fold_due:
         log.fold()
     assert log.file_bytes <= MIB

@@ -51,8 +51,9 @@ def test_both_lanes_together_give_the_log_exactly(
     assert bodies == [each.body for each in items[gone:]]
 
 
-def test_it_refuses_what_does_not_fit_and_never_drops() -> None:
-    log = VolatileLog(events_max=2)
+def test_it_refuses_what_does_not_fit_and_never_drops(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("buffer.volatile.VOLATILE_EVENTS_MAX", 2)
+    log = VolatileLog()
     log.append(alarm(1))
     log.append(alarm(2))
     with pytest.raises(StoreFull):
@@ -60,10 +61,17 @@ def test_it_refuses_what_does_not_fit_and_never_drops() -> None:
     assert log.head.head == 2
     log.release(1)
     assert log.append(alarm(3)) == 3
-    by_bytes = VolatileLog(bytes_max=len(alarm(1).body) + 10)
-    by_bytes.append(alarm(1))
+
+
+def test_its_bytes_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("buffer.volatile.VOLATILE_BYTES_MAX", 2 * len(alarm(1).body) + 10)
+    log = VolatileLog()
+    log.append(alarm(1))
+    log.append(alarm(2))
     with pytest.raises(StoreFull):
-        by_bytes.append(alarm(2))
+        log.append(alarm(3))
+    log.release(2)
+    assert log.append(alarm(4)) == 3
 
 
 def test_released_events_are_a_gap() -> None:

@@ -1,0 +1,539 @@
+import asyncio
+import resource
+import sqlite3
+import subprocess
+import sys
+from contextlib import suppress
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import buffer.recovery
+from buffer.degraded import STORE_POINT
+from buffer.store import Store
+from events.errors import StoreError, StoreFull, StoreLocked, StoreReadOnly
+from events.kinds import Kind, Subkind
+from events.model import Observation, Origin
+from events.replication import Lane, LogHead
+from events.wire import decode
+from tests.buffer.logs import open_log
+from tests.buffer.stores import (
+    OTHER,
+    STATION,
+    Lock,
+    about_the_store,
+    file,
+    of_devices,
+    panic,
+    pragma,
+    records,
+    routine,
+    store_at,
+    until,
+)
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(buffer.recovery, "RETRY_FIRST_S", 0.02)
+    monkeypatch.setattr(buffer.recovery, "RETRY_MAX_S", 0.1)
+
+
+def volatile_head(store: Store) -> LogHead:
+    (head,) = [head for head in store.heads() if head.volatile]
+    return head
+
+
+async def kept(store: Store, lane: Lane = Lane.URGENT) -> list[object]:
+    log_id = volatile_head(store).log_id
+    reading = await store.read(log_id, lane, 0, limit_bytes=1 << 20)
+    return of_devices([decode(entry.body or b"") for entry in reading.entries])
+
+
+def state(store: Store) -> str:
+    return str(store.status()["state"])
+
+
+def test_locked_at_the_start_it_goes_on_in_memory_and_finds_back(tmp_path: Path) -> None:
+    open_log(tmp_path).close()
+
+    async def scenario(lock: Lock) -> None:
+        async with store_at(tmp_path) as store, asyncio.TaskGroup() as group:
+            assert state(store) == "locked"
+            assert "another program" in store.status()["hint"]
+            with pytest.raises(StoreLocked):
+                await store.record([routine(1)])
+            first = group.create_task(store.record([panic(2)]))
+            second = group.create_task(store.record([panic(3)]))
+            await until(lambda: volatile_head(store).head == 3)  # behind the store's own fault
+            assert len(store.heads()) == 1
+            assert await kept(store) == [2, 3]
+            # a required station has the first: its producer goes on, the other one waits
+            store.acknowledge(STATION, volatile_head(store).log_id, Lane.URGENT, 2)
+            await first
+            await asyncio.sleep(0.05)
+            assert not second.done()
+            lock.release()
+            await until(lambda: state(store) == "ok")
+            await second
+            assert [head.volatile for head in store.heads()] == [False]
+            await store.record([routine(4)])
+
+    with Lock(tmp_path) as lock:
+        asyncio.run(scenario(lock))
+    found = records(tmp_path)
+    assert of_devices(found) == [3, 4]  # what was delivered is not told again
+    told = [r.observation for r in about_the_store(found)]
+    assert [(o.qualifier, o.details.get("kept"), o.details.get("refused")) for o in told] == [
+        ("new", None, None),
+        ("restore", 2, 1),
+    ]
+    moved = [r for r in found if r.origin is not None]
+    assert [r.observation.value for r in moved] == [None, 3]
+    assert moved[1].urgent
+
+
+def test_a_moved_event_keeps_the_place_under_which_the_station_may_hold_it(
+    tmp_path: Path,
+) -> None:
+    open_log(tmp_path).close()
+    places: list[Origin] = []
+
+    async def scenario(lock: Lock) -> None:
+        async with store_at(tmp_path) as store, asyncio.TaskGroup() as group:
+            group.create_task(store.record([panic(1), panic(2)]))
+            await until(lambda: volatile_head(store).head == 3)
+            head = volatile_head(store)
+            places.extend(Origin(head.log_id, seq) for seq in (2, 3))
+            # an optional station does not count
+            store.acknowledge(OTHER, head.log_id, Lane.URGENT, 3)
+            lock.release()
+            await until(lambda: state(store) == "ok")
+            with pytest.raises(KeyError):
+                await store.read(head.log_id, Lane.MAIN, 0, limit_bytes=100)
+
+    with Lock(tmp_path) as lock:
+        asyncio.run(scenario(lock))
+    assert [r.origin for r in records(tmp_path) if r.urgent] == places
+
+
+def test_another_process_holds_the_store(tmp_path: Path) -> None:
+    open_log(tmp_path).close()
+    code = (
+        "import sqlite3, sys\n"
+        "db = sqlite3.connect(sys.argv[1], isolation_level=None)\n"
+        "db.execute('BEGIN IMMEDIATE'); print('held', flush=True); sys.stdin.read()\n"
+    )
+
+    async def scenario(other: "subprocess.Popen[bytes]") -> None:
+        assert other.stdin is not None
+        async with store_at(tmp_path) as store:
+            assert state(store) == "locked"
+            other.stdin.close()
+            await until(lambda: state(store) == "ok")
+            await store.record([routine(1)])
+
+    command = [sys.executable, "-c", code, str(file(tmp_path))]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
+        assert other.stdout is not None
+        assert other.stdout.readline() == b"held\n"
+        asyncio.run(scenario(other))
+    assert of_devices(records(tmp_path)) == [1]
+
+
+def test_a_folder_that_cannot_be_is_tried_again(tmp_path: Path) -> None:
+    folder = tmp_path / "data"
+    folder.write_text("in the way")
+
+    async def scenario() -> None:
+        async with store_at(folder) as store:
+            assert state(store) == "read-only"
+            assert store.status()["hint"]
+            folder.unlink()
+            await until(lambda: state(store) == "ok")
+            await store.record([routine(1)])
+
+    asyncio.run(scenario())
+    assert of_devices(records(folder)) == [1]
+
+
+async def fill(store: Store) -> None:
+    """Make SQLite itself find no more room, as on a full medium."""
+    count = await pragma(store, "page_count")
+    await pragma(store, f"max_page_count = {count}")
+
+
+def test_a_full_medium_is_told_at_once_and_left_unaided(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with store_at(tmp_path) as store, asyncio.TaskGroup() as group:
+            await store.record([routine(1)])
+            await fill(store)
+            with pytest.raises(StoreFull) as caught:
+                await store.record([routine(2, text="x" * 5000)])
+            assert caught.value.hint
+            assert state(store) == "full"
+            waiting = group.create_task(store.record([panic(3, text="x" * 5000)]))
+            await until(lambda: volatile_head(store).head == 2)
+            assert [head.volatile for head in store.heads()] == [False, True]
+            # the log on disk is still read
+            main = store.heads()[0]
+            reading = await store.read(main.log_id, Lane.MAIN, 0, limit_bytes=1000)
+            assert len(reading.entries) == 1
+            await pragma(store, "max_page_count = 100000")
+            await until(lambda: state(store) == "ok")
+            await waiting
+            await store.record([routine(4)])
+
+    asyncio.run(scenario())
+    assert of_devices(records(tmp_path)) == [1, 3, 4]
+
+
+def test_a_medium_that_fails_to_write_is_tried_again(tmp_path: Path) -> None:
+    """The kernel refuses to let the file grow; SQLite calls it an input/output error."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+
+    async def scenario() -> None:
+        async with store_at(tmp_path) as store, asyncio.TaskGroup() as group:
+            await store.record([routine(n, text="x" * 1000) for n in range(1, 101)])
+            try:
+                resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, before[1]))
+                with pytest.raises(StoreError):
+                    await store.record([routine(101, text="x" * 20_000)])
+                assert state(store) == "failed"
+                waiting = group.create_task(store.record([panic(102)]))
+                await asyncio.sleep(0.2)
+                assert not waiting.done()
+            finally:
+                resource.setrlimit(resource.RLIMIT_FSIZE, before)
+            await waiting
+            await until(lambda: state(store) == "ok")
+
+    asyncio.run(scenario())
+    assert of_devices(records(tmp_path)) == [*range(1, 101), 102]
+
+
+def test_a_store_that_turns_read_only_recovers(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with store_at(tmp_path) as store:
+            await store.record([routine(1)])
+            await pragma(store, "query_only = ON")
+            with pytest.raises(StoreReadOnly):
+                await store.record([routine(2)])
+            await store.record([panic(3)])  # waits for the file to be opened anew
+            assert state(store) == "ok"
+
+    asyncio.run(scenario())
+    assert of_devices(records(tmp_path)) == [1, 3]
+
+
+def test_a_mixed_report_is_refused_but_its_alarm_travels(tmp_path: Path) -> None:
+    open_log(tmp_path).close()
+
+    async def scenario(lock: Lock) -> None:
+        async with store_at(tmp_path) as store:
+            with pytest.raises(StoreLocked):
+                await store.record([routine(1), panic(2)])
+            assert await kept(store) == [2]
+            assert store.status()["kept"] == store.status()["refused"] == 1
+            lock.release()
+            await until(lambda: state(store) == "ok")
+
+    with Lock(tmp_path) as lock:
+        asyncio.run(scenario(lock))
+    assert of_devices(records(tmp_path)) == [2]
+
+
+def test_memory_for_urgent_events_is_bounded_and_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("buffer.volatile.VOLATILE_EVENTS_MAX", 10)
+    open_log(tmp_path).close()
+
+    async def scenario() -> None:
+        async with store_at(tmp_path) as store, asyncio.TaskGroup() as group:
+            tasks = [group.create_task(store.record([panic(n)])) for n in range(9)]
+            await until(lambda: volatile_head(store).head == 10)
+            with pytest.raises(StoreFull, match="memory"):
+                await store.record([panic(10)])
+            # what is delivered makes room
+            store.acknowledge(STATION, volatile_head(store).log_id, Lane.MAIN, 5)
+            tasks.append(group.create_task(store.record([panic(11)])))
+            await until(lambda: volatile_head(store).head == 11)
+            for task in tasks:
+                task.cancel()
+
+    with Lock(tmp_path):
+        asyncio.run(scenario())
+
+
+def test_states_that_went_out_through_memory_are_known_at_the_next_start(tmp_path: Path) -> None:
+    async def scenario(lock: Lock) -> None:
+        async with store_at(tmp_path) as store, asyncio.TaskGroup() as group:
+            done = group.create_task(store.record([panic(2, qualifier="restore")]))
+            await until(lambda: volatile_head(store).head == 2)
+            store.acknowledge(STATION, volatile_head(store).log_id, Lane.URGENT, 2)
+            await done
+            lock.release()
+            await until(lambda: state(store) == "ok")
+        async with store_at(tmp_path) as store:
+            seen = store.latest("hall/panic", "alarm", "panic")
+            assert seen is not None
+            assert seen.qualifier == "restore"
+
+    async def before() -> None:
+        async with store_at(tmp_path) as store:
+            await store.record([panic(1)])
+
+    asyncio.run(before())
+    with Lock(tmp_path) as lock:
+        asyncio.run(scenario(lock))
+
+
+def test_who_waits_at_the_end_is_told_that_it_was_in_vain(tmp_path: Path) -> None:
+    open_log(tmp_path).close()
+
+    async def scenario() -> None:
+        async with asyncio.TaskGroup() as group:
+            async with store_at(tmp_path) as store:
+                waiting = group.create_task(store.record([panic(1)]))
+                await until(lambda: volatile_head(store).head == 2)
+            with pytest.raises(StoreError, match="stops"):
+                await waiting
+
+    async def expect() -> None:
+        with pytest.raises(ExceptionGroup) as caught:
+            await scenario()
+        assert caught.group_contains(StoreError, match="stops")
+
+    with Lock(tmp_path):
+        asyncio.run(expect())
+
+
+def test_a_last_attempt_is_made_at_the_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(buffer.recovery, "RETRY_FIRST_S", 60)
+    open_log(tmp_path).close()
+
+    async def scenario(lock: Lock) -> None:
+        async with asyncio.TaskGroup() as group, store_at(tmp_path) as store:
+            group.create_task(store.record([panic(1)]))
+            await until(lambda: volatile_head(store).head == 2)
+            lock.release()
+
+    with Lock(tmp_path) as lock:
+        asyncio.run(scenario(lock))
+    assert of_devices(records(tmp_path)) == [1]
+
+
+def test_a_fault_that_still_stood_is_restored_at_the_next_start(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with store_at(tmp_path) as store:
+            await store.record(
+                [routine(1, point=STORE_POINT, kind=Kind.FAULT, subkind=Subkind.STORE)]
+            )
+        async with store_at(tmp_path):
+            pass
+        async with store_at(tmp_path):
+            pass
+
+    asyncio.run(scenario())
+    told = about_the_store(records(tmp_path))
+    assert [r.observation.qualifier for r in told] == ["new", "restore"]
+
+
+def change_last_event(path: Path) -> bytes:
+    forger = sqlite3.connect(path)
+    forger.execute(
+        "UPDATE routine_event SET body = CAST(replace(hex(body), '78', '79') AS BLOB) "
+        "WHERE seq = (SELECT max(seq) FROM routine_event)"
+    )
+    forger.commit()
+    forger.close()
+    return path.read_bytes()
+
+
+def spoil(folder: Path, how: str) -> bytes:
+    path = file(folder)
+    if how == "last-event":
+        return change_last_event(path)
+    data = bytearray(path.read_bytes())
+    match how:
+        case "garbage":
+            data[:] = b"not a database at all" * 500
+        case "empty":
+            data.clear()
+        case "truncated":
+            del data[len(data) // 2 :]
+        case "header":
+            data[:16] = b"\0" * 16
+        case "newer":
+            data[60:64] = (2000).to_bytes(4, "big")  # user_version
+        case other:
+            raise AssertionError(other)
+    path.write_bytes(data)
+    return bytes(data)
+
+
+@pytest.mark.parametrize(
+    ("how", "name"),
+    [
+        ("garbage", "corrupt"),
+        ("empty", "corrupt"),
+        ("truncated", "corrupt"),
+        ("header", "corrupt"),
+        ("last-event", "corrupt"),
+        ("newer", "newer-version"),
+    ],
+)
+def test_a_file_that_cannot_be_used_is_set_aside_and_recording_goes_on(
+    tmp_path: Path, how: str, name: str
+) -> None:
+    log_ids: list[str] = []
+
+    async def run(number: int) -> None:
+        async with store_at(tmp_path) as store:
+            assert state(store) == "ok"
+            log_ids.append(store.heads()[0].log_id)
+            await store.record([routine(number, text="x" * 300) for _ in range(40)])
+
+    asyncio.run(run(1))
+    spoilt = spoil(tmp_path, how)
+    asyncio.run(run(2))
+    spoil(tmp_path, how)
+    asyncio.run(run(3))
+    assert len(set(log_ids)) == 3
+    assert file(tmp_path).with_name(f"events.db.{name}-1").read_bytes() == spoilt
+    assert file(tmp_path).with_name(f"events.db.{name}-2").exists()
+    found = records(tmp_path)
+    assert of_devices(found) == [3] * 40
+    told = [r.observation for r in about_the_store(found)]
+    assert [o.qualifier for o in told] == ["new", "restore"]
+    assert told[0].details["file"] == str(tmp_path / f"events.db.{name}-2")
+
+
+def test_damage_found_while_running_begins_a_new_log(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with store_at(tmp_path) as store:
+            await store.record([routine(n, text="x" * 300) for n in range(1000)])
+            await store.record([panic(1)])
+            first = store.heads()[0]
+            await pragma(store, "wal_checkpoint(TRUNCATE)")
+            await pragma(store, "cache_size = 1")
+            await pragma(store, "shrink_memory")
+            # by another process: closing the file in this one would give up SQLite's locks
+            command = [sys.executable, "-c", DAMAGE, str(file(tmp_path))]
+            await asyncio.to_thread(subprocess.run, command, check=True)
+            with pytest.raises(StoreError):
+                await store.read(first.log_id, Lane.MAIN, 0, limit_bytes=1 << 30)
+            assert state(store) == "corrupt"
+            await store.record([panic(2)])
+            await until(lambda: state(store) == "ok")
+            (head,) = store.heads()
+            assert head.log_id != first.log_id
+            # what was last stored is still known
+            seen = store.latest("meter/1", "status", "")
+            assert seen is not None
+            assert seen.value == 999
+
+    asyncio.run(scenario())
+    assert file(tmp_path).with_name("events.db.corrupt-1").exists()
+    found = records(tmp_path)
+    assert of_devices(found) == [2]
+    assert [r.observation.qualifier for r in about_the_store(found)] == [
+        "new",  # from memory: it was damaged
+        "new",
+        "restore",  # which file was set aside
+        "restore",
+    ]
+
+
+DAMAGE = """
+import sys
+with open(sys.argv[1], "r+b") as file:
+    file.seek(100 * 1024)
+    file.write(b"\\xa5" * (50 * 1024))
+"""
+
+
+class World:
+    """A store that breaks and heals, its producers, and a station that reads the volatile log."""
+
+    def __init__(self, store: Store, group: asyncio.TaskGroup) -> None:
+        self.accepted: set[int] = set()
+        self.station: dict[Origin, object] = {}
+        self._store = store
+        self._group = group
+
+    async def do(self, number: int, step: str) -> None:
+        match step:
+            case "routine":
+                self._group.create_task(self._record(number, routine(number)))
+            case "panic":
+                self._group.create_task(self._record(number, panic(number)))
+            case "break":
+                await pragma(self._store, "query_only = ON")
+            case "heal":
+                await self.heal()
+            case "deliver":
+                await self._deliver(1.0)
+            case "deliver-some":
+                await self._deliver(0.5)
+            case other:
+                raise AssertionError(other)
+        for _ in range(3):
+            await asyncio.sleep(0.001)
+
+    async def heal(self) -> None:
+        await pragma(self._store, "query_only = OFF")
+        await self._store._recovery.attempt()
+
+    async def _record(self, number: int, seen: Observation) -> None:
+        with suppress(StoreError):
+            await self._store.record([seen])
+            self.accepted.add(number)
+
+    async def _deliver(self, share: float) -> None:
+        """Commit what the volatile log offers, or the older part of it, and acknowledge it."""
+        for head in self._store.heads():
+            if not head.volatile:
+                continue
+            reading = await self._store.read(head.log_id, Lane.URGENT, 0, limit_bytes=1 << 20)
+            through = head.first - 1 + int((reading.through - head.first + 1) * share)
+            for entry in reading.entries:
+                if entry.seq <= through:
+                    seen = decode(entry.body or b"").observation
+                    self.station[Origin(head.log_id, entry.seq)] = seen.value
+            self._store.acknowledge(STATION, head.log_id, Lane.URGENT, through)
+
+
+STEPS = ["routine", "panic", "panic", "break", "heal", "deliver", "deliver-some"]
+
+
+@settings(max_examples=25)
+@given(st.lists(st.sampled_from(STEPS), max_size=40))
+def test_nothing_accepted_is_lost_and_nothing_is_told_twice(steps: list[str]) -> None:
+    """Whatever breaks when: disk and station together hold each accepted event exactly once."""
+
+    async def play(folder: Path) -> World:
+        async with store_at(folder) as store, asyncio.TaskGroup() as group:
+            world = World(store, group)
+            for number, step in enumerate(steps):
+                await world.do(number, step)
+            await world.heal()
+        return world
+
+    with TemporaryDirectory() as name, pytest.MonkeyPatch.context() as patch:
+        patch.setattr(buffer.recovery, "RETRY_FIRST_S", 60)  # it heals when the test says so
+        world = asyncio.run(play(Path(name)))
+        found = [r for r in records(Path(name)) if r.observation.source != STORE_POINT]
+    held = dict(world.station)
+    for seq, record in enumerate(found):
+        held.setdefault(record.origin or Origin("disk", seq), record.observation.value)
+    values = list(held.values())
+    assert len(values) == len(set(values))
+    assert world.accepted <= set(values)
+    assert set(values) <= {n for n, step in enumerate(steps) if step in {"routine", "panic"}}
