@@ -16,9 +16,11 @@ from typing import IO, Any
 from buffer.clock import SystemClock
 from events.model import Observation, Record
 from events.wire import encode
+from station.store import Store
 from sync import peers
 from sync.keys import keygen, read_public, read_secret
 from sync.zmq_source import Uplink
+from tests.station.gateway_log import GatewayLog
 from tests.sync.fakes import ListLog
 
 PROGRAM = [sys.executable, "-c", "from station.cli import main; main()"]
@@ -108,6 +110,20 @@ class Site:
                 yield uplink
             finally:
                 task.cancel()
+
+
+def fill(site: Site, *bodies: tuple[str, bytes]) -> None:
+    """Put events into the ledger of a station that is not running: gateway and body of each."""
+
+    async def work() -> None:
+        async with Store(site.folder / "data", clock=CLOCK) as store:
+            logs: dict[str, GatewayLog] = {}
+            for gateway, body in bodies:
+                log = logs.setdefault(gateway, GatewayLog())
+                seq = log.append(body)
+                await store.commit(gateway, log.main(seq, seq), CLOCK.now())
+
+    asyncio.run(work())
 
 
 class Running:
