@@ -243,5 +243,5 @@ class LogReading:
                 messages.weight(answer.entries),
                 waiting.sent_at,
                 answer.received.monotonic,
-                waiting.fetch.limit_bytes,
+                more=answer.batch.through < answer.batch.head,
             )

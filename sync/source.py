@@ -33,7 +33,7 @@ GREETING_RETRY_S = 2.0  # a hello without an answer is said again
 READ_RETRY_S = 0.5  # a log that could not be read is tried again
 FETCHES_OPEN_MAX = 16  # for each log
 ENDS_KEPT_MAX = 64  # answered fetches that another one may still follow
-LIMIT_BYTES_MAX = 1024 * 1024  # one batch, whatever a station asks for
+LIMIT_BYTES_MAX = 256 * 1024  # one batch, whatever a station asks for
 
 
 class SourceState(StrEnum):

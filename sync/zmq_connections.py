@@ -21,6 +21,7 @@ class Connection:
     sink: Sink
     heard: float
     greeted: Hello | None = None
+    checking_s: float = 0.0  # what the sink took for the newest message
     working: bool = False
 
     def serves(self, lane: Lane) -> bool:

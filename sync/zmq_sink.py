@@ -27,7 +27,7 @@ from sync.zmq_loop import LoopSocket, endpoint, set_common_options, wait
 from sync.zmq_zap import DOMAIN, Gatekeeper
 
 TICK_S = 0.5  # how fast a revoked key is noticed on a quiet connection
-STEP_MESSAGES_MAX = 64  # then the other tasks get their turn
+STEP_S = 0.01  # of receiving, then the other tasks get their turn
 NOTICE_AGAIN_S = 60.0  # the same notice about the same peer
 NOTICES_KEPT_MAX = 1000
 KEY_SHARED = "key-shared"
@@ -146,7 +146,9 @@ class Hub:
             context.destroy(linger=0)
 
     def _receive(self, line: LoopSocket, tasks: asyncio.TaskGroup) -> None:
-        for _ in range(STEP_MESSAGES_MAX):
+        now = self._clock.now()
+        until = now.monotonic + STEP_S
+        while now.monotonic < until:
             frames = line.receive()
             if frames is None:
                 return
@@ -157,6 +159,7 @@ class Hub:
             connection.heard = now.monotonic
             data = frames[1].bytes if len(frames) == 2 else b""  # empty: malformed
             connection.sink.receive(data, now)
+            connection.checking_s = self._clock.now().monotonic - now.monotonic
             self._on_seen(connection.gateway, now)
             self._greeted(connection, now)
             self._follow(connection, tasks)
@@ -222,13 +225,14 @@ class Hub:
         if hello is not None:
             async with gateway.turns[hello.lane]:
                 while connection.route in self._routes and (work := connection.sink.work()):
-                    await self._do(connection.sink, connection.gateway, work)
+                    await self._do(connection, work)
                     self._flush(connection)
         connection.working = False
         if connection.route in self._routes:
             self._follow(connection, tasks)
 
-    async def _do(self, sink: Sink, gateway: str, work: Work) -> None:
+    async def _do(self, connection: Connection, work: Work) -> None:
+        sink, gateway = connection.sink, connection.gateway
         try:
             match work:
                 case Load():
@@ -241,7 +245,8 @@ class Hub:
                     began = self._clock.now().monotonic
                     await self._ledger.commit(gateway, work.commit, work.received)
                     now = self._clock.now()
-                    sink.committed(work, now, took_s=now.monotonic - began)
+                    took_s = now.monotonic - began + connection.checking_s
+                    sink.committed(work, now, took_s=took_s)
         except StoreError:  # the ledger tells about itself; the sink asks again
             sink.failed(work, self._clock.now())
 

@@ -136,6 +136,7 @@ def test_a_commit_that_fails_is_asked_for_again_and_acknowledges_nothing() -> No
     station.sink.receive(encode(station.batch(fetch, *station.entries(1, 2))), station.now)
     work = station.sink.work()
     assert work is not None
+    station.sink.to_send()
     station.sink.failed(work, station.now)
     assert station.said() == []
     assert station.sink.deadline() == station.time + RETRY_S
