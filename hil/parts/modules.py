@@ -8,10 +8,10 @@ from pathlib import Path
 
 from hil.parts.journal import Journal
 from hil.parts.line import Port
-from protocols.modbus.pdu import READ_DISCRETE_INPUTS
 from protocols.modbus.simulated import Entry, SimulatedBus, SimulatedUnit
 
 READ_BYTES = 4096
+READ_DISCRETE_INPUTS = 0x02
 
 
 class Modules:
