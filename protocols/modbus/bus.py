@@ -10,7 +10,8 @@ from dataclasses import dataclass, replace
 from events.commands import Verdict
 from events.model import Instant, Observation
 from protocols.levels import Memory
-from protocols.modbus.exchange import BROADCAST, Request
+from protocols.modbus.codes import BROADCAST
+from protocols.modbus.exchange import Request
 from protocols.modbus.outbox import Outbox
 from protocols.modbus.plan import gap_s
 from protocols.modbus.poll import BUSY, Poll

@@ -3,12 +3,11 @@
 from collections.abc import Iterator
 
 from events.kinds import Kind
-from protocols.modbus.exchange import BROADCAST
-from protocols.modbus.pdu import UNIT_MAX
+from protocols.modbus.codes import BROADCAST, UNIT_MAX
 from protocols.modbus.plan import worst_scan_s
-from protocols.modbus.schedule import NOTICE_S
 from protocols.modbus.sections import (
     BIT_TABLES,
+    NOTICE_S,
     REGISTERS_OF,
     RTU,
     TCP_PORT,

@@ -20,12 +20,10 @@ from pymodbus.pdu.register_message import (
 )
 
 from events.errors import LocalProtocolError
-from protocols.modbus.pdu import (
+from protocols.modbus.codes import (
     BITS_MAX,
     DIAGNOSTICS,
     EXCEPTION_BIT,
-    MORE,
-    NEVER,
     READ_COILS,
     READ_DISCRETE_INPUTS,
     READ_HOLDING_REGISTERS,
@@ -37,13 +35,9 @@ from protocols.modbus.pdu import (
     WRITE_REGISTERS_MAX,
     WRITE_SINGLE_COIL,
     WRITE_SINGLE_REGISTER,
-    Direction,
-    Frame,
-    decode,
-    pdu_length,
 )
+from protocols.modbus.pdu import MORE, NEVER, Direction, Frame, decode, pdu_length
 
-BROADCAST = 0  # on a serial line; over TCP, unit 0 is the device at the other end
 EXCEPTION_PDU_LENGTH = 2
 
 _READ_CLASSES: dict[int, type[ModbusPDU]] = {

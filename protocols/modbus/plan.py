@@ -7,7 +7,7 @@ across a gap costs the bytes of the gap. The plan with the least total is found 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from protocols.modbus.pdu import (
+from protocols.modbus.codes import (
     BITS_MAX,
     READ_COILS,
     READ_DISCRETE_INPUTS,

@@ -5,11 +5,10 @@ A unit that leaves `retries` + 1 requests in a row unanswered is silent: one `fa
 unit refuses to give, with an exception, gets the same pair under its own id.
 """
 
-from enum import IntEnum
-
 from events.kinds import Kind, Qualifier, Subkind
 from events.model import RAW_LENGTH_MAX, Native, Observation, Scalar
 from protocols.levels import Memory
+from protocols.modbus.codes import ExceptionCode
 from protocols.modbus.exchange import read
 from protocols.modbus.map import read_point
 from protocols.modbus.outbox import Outbox
@@ -22,18 +21,6 @@ from protocols.modbus.watch import Condition, Evidence, Watch
 from protocols.modbus.writes import BUSY_DELAY_S, BUSY_MAX
 
 REFUSED_HOLD_S = 1.0  # least pause before a read that was refused is sent again
-
-
-class ExceptionCode(IntEnum):
-    """Exception codes of the MODBUS Application Protocol V1.1b3 that are acted upon by name."""
-
-    ILLEGAL_DATA_ADDRESS = 0x02
-    ILLEGAL_DATA_VALUE = 0x03
-    SERVER_DEVICE_FAILURE = 0x04
-    ACKNOWLEDGE = 0x05
-    SERVER_DEVICE_BUSY = 0x06
-    GATEWAY_PATH_UNAVAILABLE = 0x0A
-    GATEWAY_TARGET_FAILED = 0x0B
 
 
 BUSY = frozenset({ExceptionCode.ACKNOWLEDGE, ExceptionCode.SERVER_DEVICE_BUSY})

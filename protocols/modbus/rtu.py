@@ -8,18 +8,9 @@ from dataclasses import dataclass
 
 from pymodbus.framer import FramerRTU
 
+from protocols.modbus.codes import EXCEPTION_BIT, PDU_LENGTH_MAX, UNIT_MAX
 from protocols.modbus.exchange import EXCEPTION_PDU_LENGTH, Request, judge
-from protocols.modbus.pdu import (
-    EXCEPTION_BIT,
-    MORE,
-    NEVER,
-    PDU_LENGTH_MAX,
-    UNIT_MAX,
-    Direction,
-    Frame,
-    decode,
-    pdu_length,
-)
+from protocols.modbus.pdu import MORE, NEVER, Direction, Frame, decode, pdu_length
 
 ADU_LENGTH_MIN = 4
 ADU_LENGTH_MAX = PDU_LENGTH_MAX + 3

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 
 from protocols.modbus.exchange import Request
 from protocols.modbus.plan import Read
-from protocols.modbus.sections import Unit
+from protocols.modbus.sections import NOTICE_S, Unit
 from protocols.modbus.watch import Watch
 
 ARREARS_MAX = 10
@@ -25,7 +25,6 @@ SHARE_USED = 0.8  # of the time that may go to probes: reads do not all cost the
 BACKOFF_MIN_S = 1.0
 BACKOFF_MAX_S = 40.0
 BACKOFF_FLOOR_S = 5.0
-NOTICE_S = 55.0  # a recovered unit is noticed within 60 s, a probe and a queue of reads included
 # Periods by which a due read may be put off in favour of one of higher priority.
 _SLACK = {"high": 0.0, "normal": 1.0, "low": 4.0}
 

@@ -14,6 +14,8 @@ from protocols.ports import SerialPort
 TCP_PORT = 502
 RTU, TCP = "modbus-rtu", "modbus-tcp"
 
+NOTICE_S = 55.0  # every silent unit is asked that often: one that is back is noticed within 60 s
+
 UNITS_MAX = 247
 POINTS_MAX = 512  # of one unit
 

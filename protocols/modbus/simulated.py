@@ -24,8 +24,8 @@ from pymodbus.pdu.register_message import (
 )
 
 from protocols.modbus import rtu
-from protocols.modbus.exchange import BROADCAST
-from protocols.modbus.pdu import (
+from protocols.modbus.codes import (
+    BROADCAST,
     READ_COILS,
     READ_DISCRETE_INPUTS,
     READ_HOLDING_REGISTERS,
@@ -34,10 +34,8 @@ from protocols.modbus.pdu import (
     WRITE_MULTIPLE_REGISTERS,
     WRITE_SINGLE_COIL,
     WRITE_SINGLE_REGISTER,
-    Direction,
-    Frame,
-    decode,
 )
+from protocols.modbus.pdu import Direction, Frame, decode
 from protocols.modbus.tcp import TRANSACTIONS, Reader
 from protocols.modbus.tcp import frame as tcp_frame
 

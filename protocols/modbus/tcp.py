@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pymodbus.framer import FramerSocket
 from pymodbus.pdu import DecodePDU
 
-from protocols.modbus.pdu import PDU_LENGTH_MAX
+from protocols.modbus.codes import PDU_LENGTH_MAX
 
 HEADER_LENGTH = 7
 LENGTH_MIN = 2  # unit and function code

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 from events.commands import Verdict
 from events.errors import LocalProtocolError
+from protocols.modbus.codes import READS
 from protocols.modbus.exchange import Request
-from protocols.modbus.pdu import READS
 
 WRITES_MAX = 32
 OUTCOMES_MAX = 256  # not yet fetched; the oldest go first

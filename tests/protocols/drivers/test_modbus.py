@@ -427,7 +427,7 @@ def test_a_store_that_refuses_gets_the_change_again_once_it_takes_it() -> None:
 
         async def report(observations: Sequence[Observation]) -> None:
             nonlocal refusals
-            if refusals < 12:
+            if refusals < 4:
                 refusals += 1
                 raise StoreFull("no room")
             stored.extend(observations)

@@ -8,10 +8,10 @@ from hypothesis import strategies as st
 from pymodbus.pdu import DecodePDU
 
 from protocols.modbus import exchange
+from protocols.modbus.codes import PDU_LENGTH_MAX
 from protocols.modbus.pdu import (
     MORE,
     NEVER,
-    PDU_LENGTH_MAX,
     Direction,
     Frame,
     bits_of,

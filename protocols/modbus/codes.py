@@ -1,0 +1,42 @@
+"""Function codes, exception codes and limits of the MODBUS Application Protocol V1.1b3."""
+
+from enum import IntEnum
+
+PDU_LENGTH_MAX = 253
+UNIT_MAX = 247  # of a serial line; 248 to 255 are reserved
+BITS_MAX = 2000
+REGISTERS_MAX = 125
+WRITE_BITS_MAX = 1968
+WRITE_REGISTERS_MAX = 123
+EXCEPTION_BIT = 0x80
+
+READ_COILS = 0x01
+READ_DISCRETE_INPUTS = 0x02
+READ_HOLDING_REGISTERS = 0x03
+READ_INPUT_REGISTERS = 0x04
+WRITE_SINGLE_COIL = 0x05
+WRITE_SINGLE_REGISTER = 0x06
+READ_EXCEPTION_STATUS = 0x07
+DIAGNOSTICS = 0x08
+WRITE_MULTIPLE_COILS = 0x0F
+WRITE_MULTIPLE_REGISTERS = 0x10
+
+COIL_ON = 0xFF00
+COIL_OFF = 0x0000
+
+READS_OF_BITS = frozenset({READ_COILS, READ_DISCRETE_INPUTS})
+READS = READS_OF_BITS | {READ_HOLDING_REGISTERS, READ_INPUT_REGISTERS}
+
+BROADCAST = 0  # on a serial line; over TCP, unit 0 is the device at the other end
+
+
+class ExceptionCode(IntEnum):
+    """Exception codes of the MODBUS Application Protocol V1.1b3 that are acted upon by name."""
+
+    ILLEGAL_DATA_ADDRESS = 0x02
+    ILLEGAL_DATA_VALUE = 0x03
+    SERVER_DEVICE_FAILURE = 0x04
+    ACKNOWLEDGE = 0x05
+    SERVER_DEVICE_BUSY = 0x06
+    GATEWAY_PATH_UNAVAILABLE = 0x0A
+    GATEWAY_TARGET_FAILED = 0x0B
