@@ -26,7 +26,7 @@ from sync.zmq_connections import CONNECTIONS_MAX, Connection, Gateway, is_clone
 from sync.zmq_loop import LoopSocket, endpoint, set_common_options, wait
 from sync.zmq_zap import DOMAIN, Gatekeeper
 
-TICK_S = 0.5  # how fast a revoked key is noticed on a quiet connection
+TICK_S = 0.3  # how fast a revoked key is noticed on a quiet connection
 STEP_S = 0.01  # of receiving, then the other tasks get their turn
 NOTICE_AGAIN_S = 60.0  # the same notice about the same peer
 NOTICES_KEPT_MAX = 1000
