@@ -1,7 +1,7 @@
 """What is polled on a bus, and what answers and silence mean.
 
 A unit that leaves `retries` + 1 requests in a row unanswered is silent: one `fault` /
-`communication` at `<bus>/<unit>`, and its restore with the first answer after that. A point that a
+`communication` at `<bus>/<unit>`, and its restore when it answers reliably again. A point that a
 unit refuses to give, with an exception, gets the same pair under its own id.
 """
 
@@ -81,7 +81,8 @@ class Poll:
         if code in _SILENT:
             self._missed(item, now_s, now_s, answer)
             return
-        self.schedule.answered(item, now_s)
+        if not self.schedule.answered(item, now_s):
+            return
         self._set_silent(item.unit, False, answer)
         if code is None:
             self._values(item, answer, now_s)

@@ -7,9 +7,10 @@ also waits until probes take no more of the time than silent units leave over: t
 the others then stays within `MEAN_RISE` of what it is when all answer. Reads keep to the grid of
 their period: what a probe delayed is made up for, up to `ARREARS_MAX` periods.
 
-An untrusted unit is asked the very request it left unanswered and no other, until it answers: on
-RTU, where nothing numbers the answers, one that is later than any window can then only be taken
-for an answer to the same question.
+An untrusted unit is asked the very request it left unanswered and no other. Its first answer is a
+sign of life and no more; it is trusted again with the second in a row. On RTU, where nothing
+numbers the answers, one that is later than any window is then never taken for an answer to another
+question, and a unit that is always that late stays at fault.
 """
 
 from dataclasses import dataclass, field
@@ -59,7 +60,10 @@ class Item:
 
 @dataclass(slots=True, kw_only=True, eq=False)
 class UnitState:
-    """What is known of one unit."""
+    """What is known of one unit.
+
+    misses: unanswered requests since it was last trusted. alive: it has answered the last one.
+    """
 
     config: Unit
     timeout_s: float
@@ -67,6 +71,7 @@ class UnitState:
     items: list[Item] = field(default_factory=list)
     trusted: bool = False
     misses: int = 0
+    alive: bool = False
     probe: Item | None = None
     probe_at: float = 0.0
     backoff_s: float = BACKOFF_MIN_S
@@ -98,6 +103,7 @@ class Schedule:
         for unit in self._polled:
             unit.trusted = False
             unit.misses = 0
+            unit.alive = False
             unit.probe = None
             unit.probe_at = now_s
             unit.backoff_s = BACKOFF_MIN_S
@@ -120,10 +126,14 @@ class Schedule:
         times += [unit.probe_at for unit in self._polled if not unit.trusted]
         return min(times, default=None)
 
-    def answered(self, item: Item, now_s: float) -> None:
-        """Note an answer, normal or exception, that came now."""
+    def answered(self, item: Item, now_s: float) -> bool:
+        """Note an answer, normal or exception, that came now; return whether it can be trusted."""
         unit = item.unit
         unit.answered_at = now_s
+        if unit.misses and not unit.alive:
+            unit.alive = True
+            unit.probe_at = now_s
+            return False
         if not unit.trusted:
             unit.trusted = True
             unit.misses = 0
@@ -132,6 +142,7 @@ class Schedule:
             for other in unit.items:
                 other.due = now_s
         self._served(item, now_s)
+        return True
 
     def missed(self, item: Item, now_s: float, silent_until: float) -> bool:
         """Note that nothing came; return True when the unit counts as silent from now on.
@@ -140,7 +151,7 @@ class Schedule:
         """
         unit = item.unit
         self.failed(silent_until, unit.cost_s)
-        unit.trusted = False
+        unit.trusted = unit.alive = False
         unit.probe = item
         unit.misses += 1
         if unit.misses <= self._retries:

@@ -133,6 +133,38 @@ def test_a_late_answer_is_discarded_and_credited_to_nobody() -> None:
     assert found.engine.totals()["discarded_bytes"] > 0
 
 
+@pytest.mark.parametrize("delay_s", [0.31, 0.45, 0.61, 0.7, 0.95, 1.3, 2.5])
+def test_a_unit_later_than_every_window_is_at_fault_and_never_believed(delay_s: float) -> None:
+    """Two blocks of one shape in one unit that answers one after the other, always too late."""
+    points = (
+        contact("low", table="holding", address=0, threshold=100),
+        contact("high", table="holding", address=3000, threshold=100),
+    )
+    registers = [0] * 3001
+    registers[3000] = 200
+    unit = SimulatedUnit(unit=1, holding_registers=registers)
+    found = World(serial_bus([Unit(id="u1", unit=1, point=points)]), [unit])
+    found.run(5)
+    assert changes_of(found, "high") == ["new"]
+    unit.delay_s = delay_s
+    free_at = 0.0
+
+    def one_after_the_other(after_s: float, data: bytes) -> list[tuple[float, bytes]]:
+        nonlocal free_at
+        free_at = max(found.now_s, free_at) + after_s
+        return [(free_at - found.now_s, data)]
+
+    found.wire = one_after_the_other
+    found.run(300)
+    assert changes_of(found, "low") == []
+    assert changes_of(found, "high") == ["new"]
+    assert [each.qualifier for each in found.observed("bus/u1")] == ["new"]
+    unit.delay_s = 0.01
+    found.run(120)
+    assert [each.qualifier for each in found.observed("bus/u1")] == ["new", "restore"]
+    assert changes_of(found, "low") == []
+
+
 def test_nothing_is_sent_during_the_late_window() -> None:
     found, _ = open_world(
         misbehaviour=Misbehaviour.SILENT, timeout_ms=200, late_window_ms=500, retries=3
