@@ -81,12 +81,12 @@ def _examine(path: Path) -> tuple[Configuration | None, list[Fault], bool]:
         return None, [fault], True
     settings = read(text, Configuration)
     faults = list(settings.faults)
-    misshapen = [fault.path for fault in faults]
+    misshapen = {fault.path for fault in faults}
     stopping = settings.value is None
     salvage = Salvage(_document(text), Configuration)
     folder = path.absolute().parent
-    told: set[str] = set()
-    for place, message, severity in findings(salvage.sections, folder):
+    told = set(misshapen)
+    for place, message, severity in findings(salvage.sections, folder, salvage.written):
         found = settings.fault(salvage.place(place), message, warning=severity is Severity.WARNING)
         follows = any(name.startswith(_LACKS.get(place, ())) for name in misshapen)
         if follows or (found.path in told and not found.warning):

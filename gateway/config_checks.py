@@ -2,14 +2,13 @@
 
 import os
 import stat
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from enum import Enum
 from pathlib import Path
 from typing import Any
 
 from events.errors import ConfigError
 from events.toml_lines import Path as Place
-from events.toml_lines import written
 from gateway.port_checks import port_findings
 from gateway.sections import GatewaySection, StationSection
 from protocols.contact_id import config as contact_id
@@ -34,16 +33,20 @@ class Severity(Enum):
 
 
 Finding = tuple[Place, str, Severity]
+Where = Callable[[Place], str]
 
 
-def findings(sections: dict[str, Any], folder: Path) -> Iterator[Finding]:
-    """Yield what is wrong across the decoded `sections` of a file that lies in `folder`."""
+def findings(sections: dict[str, Any], folder: Path, where: Where) -> Iterator[Finding]:
+    """Yield what is wrong across the decoded `sections` of a file that lies in `folder`.
+
+    `where` tells how the file calls the place of a part of `sections`; messages name places so.
+    """
     if "gateway" in sections:
         yield from _gateway(sections["gateway"], folder)
-    yield from _stations(sections.get("station", ()), folder)
+    yield from _stations(sections.get("station", ()), folder, where)
     yield from _drivers(sections)
-    yield from _ids(sections)
-    yield from _ports(sections, folder)
+    yield from _ids(sections, where)
+    yield from _ports(sections, folder, where)
 
 
 def _gateway(section: GatewaySection, folder: Path) -> Iterator[Finding]:
@@ -78,10 +81,12 @@ def _writable(directory: Path) -> str:
     return ""
 
 
-def _stations(stations: tuple[StationSection, ...], folder: Path) -> Iterator[Finding]:
+def _stations(
+    stations: tuple[StationSection, ...], folder: Path, where: Where
+) -> Iterator[Finding]:
     if not stations:
         yield ("station",), "no [[station]]: nobody would hear of an alarm", Severity.FAULT
-    names, keys = _Claims("station name"), _Claims("public key")
+    names, keys = _Claims("station name", where), _Claims("public key", where)
     for index, station in enumerate(stations):
         place: Place = ("station", index)
         yield from names.claim(station.name, (*place, "name"))
@@ -91,22 +96,22 @@ def _stations(stations: tuple[StationSection, ...], folder: Path) -> Iterator[Fi
             yield (*place, "public_key_file"), _sentence(error), Severity.FAULT
         else:
             yield from keys.claim(key, (*place, "public_key_file"), shown="this key")
-        yield from _paths(station, place)
+        yield from _paths(station, place, where)
 
 
-def _paths(station: StationSection, place: Place) -> Iterator[Finding]:
+def _paths(station: StationSection, station_place: Place, where: Where) -> Iterator[Finding]:
     if not station.path:
-        yield place, "no [[station.path]]: the station cannot be reached", Severity.FAULT
-    names, endpoints = _Claims("path name"), _Claims("address")
+        yield station_place, "no [[station.path]]: the station cannot be reached", Severity.FAULT
+    names, endpoints = _Claims("path name", where), _Claims("address", where)
     for index, path in enumerate(station.path):
-        where: Place = (*place, "path", index)
-        yield from names.claim(path.name, (*where, "name"))
+        place: Place = (*station_place, "path", index)
+        yield from names.claim(path.name, (*place, "name"))
         try:
             reached = endpoint(path.address)
         except ConfigError as error:
-            yield (*where, "address"), _sentence(error), Severity.FAULT
+            yield (*place, "address"), _sentence(error), Severity.FAULT
         else:
-            yield from endpoints.claim(reached, (*where, "address"))
+            yield from endpoints.claim(reached, (*place, "address"))
 
 
 def _drivers(sections: dict[str, Any]) -> Iterator[Finding]:
@@ -128,9 +133,9 @@ def _placed(place: Place, inner: Iterable[tuple[Place, str, bool]]) -> Iterator[
         yield (*place, *path), message, Severity.WARNING if warning else Severity.FAULT
 
 
-def _ids(sections: dict[str, Any]) -> Iterator[Finding]:
+def _ids(sections: dict[str, Any], where: Where) -> Iterator[Finding]:
     """Find names used twice, of points, units and lines: events are told apart by nothing else."""
-    claims = _Claims("id")
+    claims = _Claims("id", where)
     for reserved in RESERVED:
         claims.reserve(reserved)
     for place, name in _named(sections):
@@ -156,9 +161,9 @@ def _named(sections: dict[str, Any]) -> Iterator[tuple[Place, str]]:
         yield ("gpio", "point", row, "id"), point.id
 
 
-def _ports(sections: dict[str, Any], folder: Path) -> Iterator[Finding]:
+def _ports(sections: dict[str, Any], folder: Path, where: Where) -> Iterator[Finding]:
     """Find ports with two owners: two masters on one bus would hear each other's answers."""
-    claims = _Claims("port")
+    claims = _Claims("port", where)
     for place, port in _serial_ports(sections):
         path = folder / port.path
         if "\0" not in port.path:
@@ -190,8 +195,9 @@ def _serial_ports(sections: dict[str, Any]) -> Iterator[tuple[Place, SerialPort]
 class _Claims:
     """Who claimed what first."""
 
-    def __init__(self, what: str) -> None:
+    def __init__(self, what: str, where: Where) -> None:
         self._what = what
+        self._where = where
         self._owners: dict[str, Place | None] = {}
 
     def reserve(self, value: str) -> None:
@@ -206,7 +212,7 @@ class _Claims:
         message = (
             f"{self._what} {shown} is taken by the gateway itself"
             if owner is None
-            else f"{self._what} {shown} is used twice: {written(owner)} has it already"
+            else f"{self._what} {shown} is used twice: {self._where(owner)} has it already"
         )
         yield place, message, Severity.FAULT
 

@@ -5,18 +5,20 @@ part of the file does not fit its shape, that part alone is left out, and everyt
 checked as it stands; the places in the file are kept.
 """
 
-from typing import Any, get_args, get_origin
+from typing import Any, Literal, get_args, get_origin
 
 import msgspec
 
-from events.toml_lines import Path
+from events.toml_lines import Path, written
 
 _UNUSABLE = object()
 DEPTH_MAX = 16
+ITEMS_MAX = 10_000
+TYPES_MAX = 4  # of a union
 
 
 class Salvage:
-    """The usable top-level sections of `document`, each decoded as `shape` says."""
+    """The usable top-level sections of `document`, each built as `shape` says."""
 
     def __init__(self, document: dict[str, Any], shape: type[msgspec.Struct]) -> None:
         self._kept: dict[Path, list[int]] = {}
@@ -26,26 +28,32 @@ class Salvage:
                 continue
             usable = self._usable(document[field.encode_name], field.type, (field.encode_name,))
             if usable is not _UNUSABLE:
-                self.sections[field.encode_name] = msgspec.convert(usable, field.type)
+                self.sections[field.encode_name] = usable
 
     def place(self, path: Path) -> Path:
         """Return where in the file the thing at `path` of the sections is written."""
-        written: Path = ()
+        found: Path = ()
         for part in path:
-            kept = self._kept.get(written)
+            kept = self._kept.get(found)
             if isinstance(part, int) and kept is not None and part < len(kept):
-                written = (*written, kept[part])
+                found = (*found, kept[part])
             else:
-                written = (*written, part)
-        return written
+                found = (*found, part)
+        return found
+
+    def written(self, path: Path) -> str:
+        """Return that place as a technician reads it."""
+        return written(self.place(path))
 
     def _usable(self, value: Any, shape: Any, path: Path) -> Any:
         struct, element = _parts(shape)
-        if len(path) <= DEPTH_MAX and struct is not None and isinstance(value, dict):
+        if len(path) > DEPTH_MAX:
+            return _UNUSABLE
+        if struct is not None and isinstance(value, dict):
             return self._usable_struct(value, struct, path)
-        if len(path) <= DEPTH_MAX and element is not None and isinstance(value, list):
-            return self._usable_list(value, shape, element, path)
-        return value if _fits(value, shape) else _UNUSABLE
+        if element is not None and isinstance(value, list):
+            return self._usable_list(value, element, path)
+        return _usable_leaf(value, shape)
 
     def _usable_struct(
         self, table: dict[str, Any], struct: type[msgspec.Struct], path: Path
@@ -57,28 +65,35 @@ class Salvage:
             if name in table:
                 usable = self._usable(table[name], field.type, (*path, name))
             if usable is not _UNUSABLE:
-                kept[name] = usable
+                kept[field.name] = usable
             elif field.required:
                 return _UNUSABLE
-        return kept if _fits(kept, struct) else _UNUSABLE
+        return struct(**kept)
 
-    def _usable_list(self, items: list[Any], shape: Any, element: Any, path: Path) -> Any:
+    def _usable_list(self, items: list[Any], element: Any, path: Path) -> Any:
         kept, indexes = [], []
-        for index, item in enumerate(items):
+        for index, item in enumerate(items[:ITEMS_MAX]):
             usable = self._usable(item, element, (*path, index))
             if usable is not _UNUSABLE:
                 kept.append(usable)
                 indexes.append(index)
         self._kept[path] = indexes
-        return kept if _fits(kept, shape) else _UNUSABLE
+        return tuple(kept)
 
 
-def _fits(value: Any, shape: Any) -> bool:
+def _usable_leaf(value: Any, shape: Any) -> Any:
+    """Return a value; a text that only has the wrong form is still a text to compare with others."""
     try:
-        msgspec.convert(value, shape)
+        return msgspec.convert(value, shape)
     except msgspec.ValidationError:
+        is_text = isinstance(value, str) and "\0" not in value
+        return value if is_text and _takes_text(shape) else _UNUSABLE
+
+
+def _takes_text(shape: Any) -> bool:
+    if get_origin(shape) is Literal:
         return False
-    return True
+    return shape is str or any(_takes_text(inner) for inner in get_args(shape)[:TYPES_MAX])
 
 
 def _parts(shape: Any) -> tuple[type[msgspec.Struct] | None, Any]:

@@ -55,7 +55,10 @@ def show_status(status: dict[str, Any]) -> None:
     _console.print(_lines(status), soft_wrap=False)
     for fault in status["faults"]:
         _console.print(
-            Text(f"{fault['point']} {fault['subkind']}: {fault['reason']}", style="yellow")
+            Text(
+                f"{fault['point']} {fault['subkind']}: {fault['text'] or fault['reason']}",
+                style="yellow",
+            )
         )
 
 

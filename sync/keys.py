@@ -6,6 +6,7 @@ public key is a gateway's or a station's identity.
 
 import os
 import re
+import stat
 from pathlib import Path
 
 import zmq
@@ -85,8 +86,13 @@ def _write(path: Path, key: bytes, mode: int) -> None:
 
 def _read(path: Path, what: str) -> str:
     try:
-        with path.open("rb") as file:
-            content = file.read(_FILE_LENGTH_MAX + 1)
+        # Without blocking: a terminal or a pipe in its place must not hold us for ever.
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY)
+        try:
+            regular = stat.S_ISREG(os.fstat(descriptor).st_mode)
+            content = os.read(descriptor, _FILE_LENGTH_MAX + 1) if regular else b""
+        finally:
+            os.close(descriptor)
     except FileNotFoundError as error:
         raise ConfigError(
             f"{what} file {path} does not exist",

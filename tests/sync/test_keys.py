@@ -1,3 +1,4 @@
+import os
 import stat
 from pathlib import Path
 
@@ -60,3 +61,14 @@ def test_the_form_of_a_key_is_forty_characters_of_z85() -> None:
     assert is_key("rq:rM>}U?@Lns47E1%kR.o@n%FcmmsL/@{H8]yf7")  # RFC 32's alphabet
     assert not is_key("rq:rM>}U?@Lns47E1%kR.o@n%FcmmsL/@{H8]yf~")
     assert not is_key("x" * 41)
+
+
+@pytest.mark.parametrize("place", ["a pipe", "a folder"])
+def test_what_is_no_file_is_refused_and_holds_nobody(tmp_path: Path, place: str) -> None:
+    path = tmp_path / "place.pub"
+    if place == "a pipe":
+        os.mkfifo(path)
+    else:
+        path.mkdir()
+    with pytest.raises(ConfigError, match="40 Z85"):
+        read_public(path)
