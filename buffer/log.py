@@ -3,6 +3,7 @@
 Synchronous, on one connection, in one thread: the writer's. Tests drive it by hand.
 """
 
+import functools
 import secrets
 import sqlite3
 from collections.abc import Generator, Iterable, Iterator, Sequence
@@ -109,7 +110,7 @@ class EventLog:
                 self._used = self._pages_used()  # what is counted up is more than what is used
         return self._used + need_bytes <= limit
 
-    def append(self, items: Sequence[Pending], notes: Iterable[Notes] = ()) -> int:
+    def append(self, items: Sequence[Pending], notes: Sequence[Notes] = ()) -> int:
         """Make records durable in one transaction and return the number of the first.
 
         They have consecutive numbers in the order given. `notes` ride on the same transaction.
@@ -253,10 +254,9 @@ class EventLog:
     def _insert(self, table: str, rows: list[_Row]) -> None:
         at = 0
         for width in _ROWS_AT_ONCE:
-            statement = _insert_statement(table, width)
             while len(rows) - at >= width:
                 values = tuple(chained.from_iterable(rows[at : at + width]))
-                self.connection.execute(statement, values)
+                self.connection.execute(_insert_statement(table, width), values)
                 at += width
 
     def _identity(self) -> tuple[str, int]:
@@ -359,5 +359,6 @@ def _begin(connection: sqlite3.Connection, created_us: int | None) -> None:
     )
 
 
+@functools.cache
 def _insert_statement(table: str, rows: int) -> str:
     return f"INSERT INTO {table} ({_COLUMNS}) VALUES {', '.join([_VALUES] * rows)}"  # noqa: S608 - our own names

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final, TypeVar
 
-from buffer.bound import Bound, Room
+from buffer.bound import Bound, Room, cost_bytes
 from buffer.entries import Pending
 from buffer.log import EventLog
 from buffer.notes import Notes
@@ -19,7 +19,7 @@ from events.replication import LogHead
 
 T = TypeVar("T")
 
-QUEUE_BYTES_MAX: Final = 2 * 1024 * 1024  # bodies waiting for their commit; then producers wait
+QUEUE_BYTES_MAX: Final = 2 * 1024 * 1024  # waiting for their commit; then producers wait
 QUEUE_EVENTS_MAX: Final = 8192
 
 
@@ -100,7 +100,9 @@ class Writer:
         while self._queued_bytes >= QUEUE_BYTES_MAX or self._queued_events >= QUEUE_EVENTS_MAX:
             self._room.clear()
             await self._room.wait()
-        append = Append(items, room, notes, asyncio.get_running_loop().create_future())
+        append = Append(
+            items, room, notes, cost_bytes(items), asyncio.get_running_loop().create_future()
+        )
         self._count(append, 1)
         self._submit(append)
         return await append.done
@@ -130,7 +132,7 @@ class Writer:
 
     def _count(self, append: Append, sign: int) -> None:
         self._queued_events += sign * len(append.items)
-        self._queued_bytes += sign * sum(len(item.body) for item in append.items)
+        self._queued_bytes += sign * append.cost_bytes
 
     # ------------------------------------------------------------------ answers, on the loop
 

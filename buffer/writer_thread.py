@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, Protocol, TypeVar
 
-from buffer.bound import GROUP_EVENTS_MAX, Bound, Room, cost_bytes
+from buffer.bound import GROUP_EVENTS_MAX, Bound, Room
 from buffer.entries import Pending
 from buffer.log import EventLog
 from buffer.memory import Memory, readable
@@ -62,6 +62,7 @@ class Append:
     items: Sequence[Pending]
     room: Room
     notes: Sequence[Notes]
+    cost_bytes: int
     done: "asyncio.Future[int]"
     first: int = 0
     error: StoreError | None = None
@@ -231,11 +232,10 @@ class WriterThread:
     def _next_group(self) -> list[Append]:
         appends = [self._appends.popleft()]
         events = len(appends[0].items)
-        size = cost_bytes(appends[0].items)
+        size = appends[0].cost_bytes
         while self._appends:
-            items = self._appends[0].items
-            events += len(items)
-            size += cost_bytes(items)
+            events += len(self._appends[0].items)
+            size += self._appends[0].cost_bytes
             if events > GROUP_EVENTS_MAX or size > self._bound.group_bytes:
                 break
             appends.append(self._appends.popleft())
@@ -261,9 +261,8 @@ class WriterThread:
         """Sort appends into those that have room and those that have none."""
         need = 0
         for append in appends:
-            cost = cost_bytes(append.items)
-            if self._make_room(log, need + cost, append.room):
-                need += cost
+            if self._make_room(log, need + append.cost_bytes, append.room):
+                need += append.cost_bytes
                 group.accepted.append(append)
             else:
                 append.error = _bound_reached(log)

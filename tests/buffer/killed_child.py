@@ -6,13 +6,12 @@ import sys
 from pathlib import Path
 
 from events.replication import Lane
-from tests.buffer.logs import MIB
 from tests.buffer.stores import STATION, panic, routine, store_at
 
 PRODUCERS = 8
 
 
-async def main(folder: Path, first: int) -> None:
+async def main(folder: Path, first: int, bound_bytes: int, lag: int) -> None:
     numbers = iter(range(first, sys.maxsize))
 
     async def produce(producer: int) -> None:
@@ -22,11 +21,11 @@ async def main(folder: Path, first: int) -> None:
             os.write(1, b"%d\n" % number)
             if number % 50 == 0:
                 head = store.heads()[0]
-                store.acknowledge(STATION, head.log_id, Lane.MAIN, head.head // 2)
+                store.acknowledge(STATION, head.log_id, Lane.MAIN, max(0, head.head - lag))
 
-    async with store_at(folder, bound_bytes=2 * MIB) as store, asyncio.TaskGroup() as group:
+    async with store_at(folder, bound_bytes=bound_bytes) as store, asyncio.TaskGroup() as group:
         for producer in range(PRODUCERS):
             group.create_task(produce(producer))
 
 
-asyncio.run(main(Path(sys.argv[1]), int(sys.argv[2])))
+asyncio.run(main(Path(sys.argv[1]), *map(int, sys.argv[2:])))
