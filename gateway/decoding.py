@@ -5,11 +5,17 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from events.errors import ProtocolError, UsageError
+from events.errors import EX_NOINPUT, ProtocolError, UsageError
 from protocols.decode import decode
 
 CAPTURE_BYTES_MAX = 64 * 1024 * 1024
 _SEPARATORS = " \t\r\n:-"
+
+
+class CaptureMissing(UsageError):  # noqa: N818 - the state has a name of its own
+    """The file of captured bytes cannot be read."""
+
+    exit_code = EX_NOINPUT
 
 
 def lines(
@@ -61,7 +67,9 @@ def _data(file: Path | None, hexadecimal: str | None) -> bytes:
             with file.open("rb") as capture:
                 data = capture.read(CAPTURE_BYTES_MAX + 1)
     except OSError as error:
-        raise UsageError(f"cannot read {file}: {error.strerror or error}") from error
+        raise CaptureMissing(
+            f"cannot read {file}: {error.strerror or error}", hint="name a file of captured bytes"
+        ) from error
     if len(data) > CAPTURE_BYTES_MAX:
         raise UsageError(f"{file} is larger than {CAPTURE_BYTES_MAX} bytes", hint="cut it")
     return data

@@ -18,7 +18,15 @@ from typing import Any
 
 import msgspec
 
-from events.errors import EX_USAGE, ConfigError, NplusError, UnavailableError, UsageError
+from events.errors import (
+    EX_CANTCREAT,
+    EX_USAGE,
+    ConfigError,
+    NplusError,
+    StoreError,
+    UnavailableError,
+    UsageError,
+)
 
 Handler = Callable[[dict[str, Any]], AsyncIterator[object]]
 
@@ -32,6 +40,7 @@ PULSE_S = 2.0
 SILENCE_MAX_S = 10.0
 
 _CHUNK_BYTES = 64 * 1024
+_ANSWERED: dict[object, type[NplusError]] = {EX_USAGE: UsageError, EX_CANTCREAT: StoreError}
 
 
 @asynccontextmanager
@@ -96,7 +105,7 @@ def _decoded(line: bytes, path: Path) -> Any:
         ) from error
     if isinstance(answer, dict) and isinstance(answer.get("error"), dict):
         told = answer["error"]
-        kind = UsageError if told.get("exit_code") == EX_USAGE else UnavailableError
+        kind = _ANSWERED.get(told.get("exit_code"), UnavailableError)
         raise kind(str(told.get("message", "")), hint=str(told.get("hint", "")))
     return answer
 

@@ -108,7 +108,7 @@ def test_decode_prints_json_lines_that_end_with_counts(
         (("modbus-rtu",), 64, "--hex"),
         (("modbus-rtu", "file", "--hex", "00"), 64, "--hex"),
         ((), 64, "--list"),
-        (("modbus-rtu", "/no/such/file"), 64, "/no/such/file"),
+        (("modbus-rtu", "/no/such/file"), 66, "/no/such/file"),
         (("modbus-rtu", "--hex", "0 1 g"), 65, "'g' at place 5"),
         (("modbus-rtu", "--hex", "012"), 65, "odd"),
         (("modbus-rtu", "--hex", "00", "--request", "x"), 65, "--request"),
