@@ -10,7 +10,8 @@ from protocols.ports import SerialPort
 
 _UNSTABLE = re.compile(r"/dev/tty(USB|ACM)\d+")
 _STABLE_FOLDERS = ("dev/serial/by-id", "dev/serial/by-path")
-_MINI_UART = b"brcm,bcm2835-aux-uart"  # its device tree name on every Raspberry Pi
+_MINI_UART = "/dev/ttyS0"  # its name on every Raspberry Pi; files are also checked elsewhere
+_MINI_UART_TREE = b"brcm,bcm2835-aux-uart"  # its device tree name
 _NEIGHBOURS_MAX = 64
 
 Finding = tuple[str, str, bool]
@@ -31,6 +32,13 @@ def port_findings(port: SerialPort, path: Path, *, root: Path = Path("/")) -> It
             f"{port.path} may be another port after the next start; {_suggestion(path, root)}",
             True,
         )
+    if port.parity != "none" and is_mini_uart(path, root=root):
+        yield (
+            "parity",
+            f"{port.path} is the mini-UART of the Raspberry Pi, which has no parity; give the"
+            " PL011 to these pins (dtoverlay=disable-bt) or use a USB adapter",
+            False,
+        )
     try:
         mode = path.stat().st_mode
     except OSError:
@@ -38,22 +46,16 @@ def port_findings(port: SerialPort, path: Path, *, root: Path = Path("/")) -> It
         return
     if not stat.S_ISCHR(mode):
         yield "path", f"{port.path} is not a serial port", False
-    elif port.parity != "none" and is_mini_uart(path, root=root):
-        yield (
-            "parity",
-            f"{port.path} is the mini-UART of the Raspberry Pi, which has no parity; give the"
-            " PL011 to these pins (dtoverlay=disable-bt) or use a USB adapter",
-            False,
-        )
 
 
 def is_mini_uart(path: Path, *, root: Path = Path("/")) -> bool:
-    """Tell whether a port is a Raspberry Pi's second UART, by what the kernel says of it."""
-    device = (
-        root / "sys/class/tty" / Path(os.path.realpath(path)).name / "device/of_node/compatible"
-    )
+    """Tell whether a port is a Raspberry Pi's second UART, by its name or its device tree."""
+    target = os.path.realpath(path)
+    if target == _MINI_UART:
+        return True
+    device = root / "sys/class/tty" / Path(target).name / "device/of_node/compatible"
     try:
-        return _MINI_UART in device.read_bytes().split(b"\0")
+        return _MINI_UART_TREE in device.read_bytes().split(b"\0")
     except OSError:
         return False
 

@@ -1,16 +1,11 @@
 """Where a line is attached: a serial port with its settings, or a TCP address."""
 
-import re
-from collections.abc import Iterator
 from typing import Annotated, Literal
 
 import msgspec
 
 Baud = Annotated[int, msgspec.Meta(ge=50, le=4_000_000)]
 DelayMs = Annotated[int, msgspec.Meta(ge=0, le=1000)]
-
-_NUMBERED_ADAPTER = re.compile(r"/dev/tty(USB|ACM)\d+")
-_MINI_UART = "/dev/ttyS0"
 
 
 class Rs485(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -40,32 +35,6 @@ class SerialPort(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
         """Return the seconds that one character takes on the wire, start bit included."""
         bits = 1 + self.data_bits + (self.parity != "none") + self.stop_bits
         return bits / self.baud
-
-
-def check_port(
-    port: SerialPort, *, target: str = ""
-) -> Iterator[tuple[tuple[str | int, ...], str, bool]]:
-    """Yield what is wrong with a port: the setting, a sentence, whether it is only a warning.
-
-    `target` is what the path resolves to through its symbolic links, where that is known. On a
-    Raspberry Pi `ttyS0` is the mini-UART, which has no parity (and `serial0` or `serial1` may
-    point to it); what it would send is not what was asked for, so that is refused.
-    """
-    if _NUMBERED_ADAPTER.fullmatch(port.path):
-        yield (
-            ("path",),
-            f"{port.path} names whichever adapter was found first: use its name in"
-            " /dev/serial/by-id or /dev/serial/by-path",
-            True,
-        )
-    if port.parity != "none" and _MINI_UART in {port.path, target}:
-        where = port.path if port.path == _MINI_UART else f"{port.path} ({_MINI_UART})"
-        yield (
-            ("parity",),
-            f"{where} is the Pi's mini-UART, which cannot do {port.parity} parity:"
-            " use the full UART (dtoverlay=disable-bt, ttyAMA0) or an adapter",
-            False,
-        )
 
 
 def split_address(address: str, *, default_port: int) -> tuple[str, int]:

@@ -36,6 +36,15 @@ def test_parity_on_the_mini_uart_is_refused(
     )
 
 
+@pytest.mark.parametrize(("parity", "refused"), [("even", True), ("odd", True), ("none", False)])
+def test_the_mini_uart_is_known_by_name_where_the_file_is_checked_elsewhere(
+    tmp_path: Path, parity: str, refused: bool
+) -> None:
+    port = SerialPort(path="/dev/ttyS0", parity=parity)  # type: ignore[arg-type]  # parametrized
+    found = list(port_findings(port, Path(port.path), root=tmp_path))
+    assert any(key == "parity" and not warning for key, _, warning in found) == refused
+
+
 def test_a_port_without_device_tree_is_no_mini_uart(tmp_path: Path) -> None:
     assert not is_mini_uart(Path("/dev/null"), root=tmp_path)
 
