@@ -1,4 +1,4 @@
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from buffer.memory import CHECKPOINT_EVERY, Memory
@@ -84,6 +84,8 @@ def test_what_was_learned_later_wins_in_a_merge() -> None:
     assert old.through == 2
 
 
+@example([(point, True) for point in "abcdea"])  # forgotten, and heard again
+@example([*((point, True) for point in "abcde"), "fail", ("a", True)])
 @given(
     st.lists(
         st.one_of(

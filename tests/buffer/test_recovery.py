@@ -1,5 +1,6 @@
 import asyncio
 import resource
+import shutil
 import sqlite3
 import subprocess
 import sys
@@ -271,24 +272,28 @@ def test_memory_for_urgent_events_is_bounded_and_says_so(
 
 def test_states_that_went_out_through_memory_are_known_at_the_next_start(tmp_path: Path) -> None:
     async def scenario(lock: Lock) -> None:
-        async with store_at(tmp_path) as store, asyncio.TaskGroup() as group:
+        async with store_at(folder) as store, asyncio.TaskGroup() as group:
             done = group.create_task(store.record([panic(2, qualifier="restore")]))
             await until(lambda: volatile_head(store).head == 2)
             store.acknowledge(STATION, volatile_head(store).log_id, Lane.URGENT, 2)
             await done
             lock.release()
             await until(lambda: state(store) == "ok")
-        async with store_at(tmp_path) as store:
-            seen = store.latest("hall/panic", "alarm", "panic")
-            assert seen is not None
-            assert seen.qualifier == "restore"
+            shutil.copytree(folder, tmp_path / "killed")  # as a kill would leave it
+        for place in (folder, tmp_path / "killed"):
+            async with store_at(place) as store:
+                seen = store.latest("hall/panic", "alarm", "panic")
+                assert seen is not None
+                assert seen.qualifier == "restore"
 
     async def before() -> None:
-        async with store_at(tmp_path) as store:
+        async with store_at(folder) as store:
             await store.record([panic(1)])
 
+    folder = tmp_path / "store"
+
     asyncio.run(before())
-    with Lock(tmp_path) as lock:
+    with Lock(folder) as lock:
         asyncio.run(scenario(lock))
 
 

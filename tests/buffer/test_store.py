@@ -363,8 +363,11 @@ def test_a_bug_in_the_writer_ends_the_store_and_every_waiter(
     told: list[object] = []
     monkeypatch.setattr(threading, "excepthook", lambda given: told.append(given.exc_type))
 
+    broken: list[Store] = []
+
     async def scenario() -> None:
         async with store_at(tmp_path) as store:
+            broken.append(store)
 
             def steps(log: EventLog) -> Steps[None]:
                 yield
@@ -377,6 +380,7 @@ def test_a_bug_in_the_writer_ends_the_store_and_every_waiter(
     with pytest.raises(ExceptionGroup) as caught:
         asyncio.run(scenario())
     assert caught.group_contains(RuntimeError, match="writer thread has ended")
+    broken[0]._disk.writer._thread._thread.join()
     assert told == [ZeroDivisionError]
 
 
