@@ -92,6 +92,7 @@ def _bare(record: Record) -> Record:
             point=_plain(seen.point, POINT_LENGTH_MAX),
             kind=_plain(seen.kind, _NAME_LENGTH_MAX),
             subkind=_plain(seen.subkind, _NAME_LENGTH_MAX),
+            condition=_plain(seen.condition, _NAME_LENGTH_MAX),
             qualifier=_plain(seen.qualifier, _NAME_LENGTH_MAX),
             source=_plain(seen.source, POINT_LENGTH_MAX),
             text=_plain(seen.text, _TEXT_LENGTH_MAX),

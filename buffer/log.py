@@ -166,7 +166,7 @@ class EventLog:
             memory.load(
                 self._checkpoint,
                 self.connection.execute(
-                    "SELECT point, kind, subkind, seq, body FROM latest ORDER BY seq"
+                    "SELECT point, kind, subkind, condition, seq, body FROM latest ORDER BY seq"
                 ),
                 self.connection.execute("SELECT source, seq, raw FROM last_raw ORDER BY seq"),
             )

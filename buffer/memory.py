@@ -10,15 +10,13 @@ from dataclasses import dataclass
 from typing import Final
 
 from events.errors import UnreadableEvent
-from events.model import Observation, Record, condition
+from events.model import Condition, Observation, Record, condition
 from events.wire import decode
 
 CONDITIONS_MAX: Final = 20_000
 SOURCES_MAX: Final = 1_000
 CHECKPOINT_EVERY: Final = 4096  # events; about so many are replayed after a kill
 CHECKPOINT_BYTES: Final = 4 * 1024 * 1024
-
-Condition = tuple[str, str, str]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,7 +26,7 @@ class Checkpoint:
     since: int
     through: int
     noted_bytes: int
-    latest: tuple[tuple[str, str, str, int, bytes], ...]
+    latest: tuple[tuple[str, str, str, str, int, bytes], ...]
     last_raw: tuple[tuple[str, int, bytes], ...]
     forgotten: tuple[Condition, ...]
     forgotten_sources: tuple[str, ...]
@@ -66,13 +64,14 @@ class Memory:
     def load(
         self,
         through: int,
-        latest: Iterable[tuple[str, str, str, int, bytes]],
+        latest: Iterable[tuple[str, str, str, str, int, bytes]],
         last_raw: Iterable[tuple[str, int, bytes]],
     ) -> None:
         """Take the store's copy, in order of seq, as of event `through`."""
         self.through = self.checkpointed = through
-        for point, kind, subkind, seq, body in latest:
-            self._latest[point, kind, subkind] = (seq, body)
+        for *key, seq, body in latest:
+            point, kind, subkind, condition = key
+            self._latest[point, kind, subkind, condition] = (seq, body)
         for source, seq, raw in last_raw:
             self._last_raw[source] = (seq, raw)
 
@@ -101,9 +100,11 @@ class Memory:
         """Return the newest event of every condition, least recently stored first."""
         return [body for _, body in self._latest.values()]
 
-    def latest(self, point: str, kind: str, subkind: str) -> Observation | None:
+    def latest(
+        self, point: str, kind: str, subkind: str, condition: str = ""
+    ) -> Observation | None:
         """Return the newest stored observation of one condition."""
-        held = self._latest.get((point, kind, subkind))
+        held = self._latest.get((point, kind, subkind, condition))
         return None if held is None else _observation(held[1])
 
     def last_raw(self, source: str) -> bytes | None:
@@ -144,7 +145,7 @@ class Memory:
         self.checkpointed = min(self.checkpointed, checkpoint.since)
         self._noted_bytes += checkpoint.noted_bytes
         for row in checkpoint.latest:
-            key = row[:3]
+            key = row[:4]
             (self._changed if key in self._latest else self._forgotten).add(key)
         for source, *_ in checkpoint.last_raw:
             known = source in self._last_raw

@@ -13,14 +13,14 @@ INSERT INTO mark (station, lane, seq) VALUES (?, ?, ?)
 ON CONFLICT DO UPDATE SET seq = excluded.seq
 """
 _UPSERT_LATEST: Final = """
-INSERT INTO latest (point, kind, subkind, seq, body) VALUES (?, ?, ?, ?, ?)
+INSERT INTO latest (point, kind, subkind, condition, seq, body) VALUES (?, ?, ?, ?, ?, ?)
 ON CONFLICT DO UPDATE SET seq = excluded.seq, body = excluded.body
 """
 _UPSERT_RAW: Final = """
 INSERT INTO last_raw (source, seq, raw) VALUES (?, ?, ?)
 ON CONFLICT DO UPDATE SET seq = excluded.seq, raw = excluded.raw
 """
-_FORGET_LATEST: Final = "DELETE FROM latest WHERE point = ? AND kind = ? AND subkind = ?"
+_FORGET_LATEST: Final = "DELETE FROM latest WHERE (point, kind, subkind, condition) = (?, ?, ?, ?)"
 _FORGET_RAW: Final = "DELETE FROM last_raw WHERE source = ?"
 
 Marks = Mapping[tuple[str, Lane], int]

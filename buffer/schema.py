@@ -152,8 +152,15 @@ def _create(db: "Database") -> None:
         strict=True,
     )
     db.table("latest").create(
-        {"point": str, "kind": str, "subkind": str, "seq": int, "body": bytes},
-        pk=("point", "kind", "subkind"),
+        {
+            "point": str,
+            "kind": str,
+            "subkind": str,
+            "condition": str,
+            "seq": int,
+            "body": bytes,
+        },
+        pk=("point", "kind", "subkind", "condition"),
         not_null={"seq", "body"},
         strict=True,
     )

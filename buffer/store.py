@@ -188,9 +188,11 @@ class Store:
 
     # ------------------------------------------------------------------ memory
 
-    def latest(self, point: str, kind: str, subkind: str) -> Observation | None:
+    def latest(
+        self, point: str, kind: str, subkind: str, condition: str = ""
+    ) -> Observation | None:
         """Return the newest stored observation of one condition."""
-        return self._disk.memory.latest(point, kind, subkind)
+        return self._disk.memory.latest(point, kind, subkind, condition)
 
     def last_raw(self, source: str) -> bytes | None:
         """Return the raw bytes of the newest stored observation of a source that carried any."""

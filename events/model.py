@@ -71,10 +71,12 @@ class Observation(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
     value, unit, raw_value, quality: a measurement or level; quality is good, limit, uncertain or
         invalid.
     state, changed: for devices that send levels: the bits now on, and `+bit` / `-bit` differences.
+    condition: what tells conditions of one kind at one point apart, such as the event code of a panel;
+        empty where kind and subkind do.
     edge_us: gateway-monotonic microseconds of the first edge of the run; None = when recorded.
     raw: the bytes that said it, at most `RAW_LENGTH_MAX` of them.
     integrity: the checks that passed and the leniencies that were used (`crc`, `parity-stripped`).
-    flags: `possible-repeat`, `initial`, `test-mode` …
+    flags: `possible_repeat`, `initial`, `test-mode` …
     cause: for restores: device, reset, timeout; empty = unknown.
     details: anything else worth keeping, under its own name.
     """
@@ -82,6 +84,7 @@ class Observation(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
     point: str
     kind: str
     subkind: str = ""
+    condition: str = ""
     qualifier: str = Qualifier.NEW
     source: str = ""
     address: dict[str, str] = {}
@@ -104,6 +107,7 @@ class Observation(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
 
 
 RAW_LENGTH_MAX = 256
+POSSIBLE_REPEAT = "possible_repeat"  # stored, though it may be the one before it once more
 
 
 class Origin(msgspec.Struct, frozen=True, array_like=True):
@@ -144,6 +148,10 @@ class Position(msgspec.Struct, frozen=True, array_like=True):
     chain: bytes
 
 
-def condition(observation: Observation) -> tuple[str, str, str]:
-    """Return the key under which states are kept: point, kind and subkind."""
-    return (observation.point, observation.kind, observation.subkind)
+Condition = tuple[str, str, str, str]
+
+
+def condition(observation: Observation) -> Condition:
+    """Return the key under which states are kept: point, kind, subkind and condition."""
+    seen = observation
+    return (seen.point, seen.kind, seen.subkind, seen.condition)

@@ -12,12 +12,18 @@ from typing import Any, Generic, TypeVar, get_args, get_origin
 import msgspec
 
 from events.errors import Fault
+from events.points import NAME_PATTERN, POINT_PATTERN
 from events.toml_lines import Lines, Path, written
 
 T = TypeVar("T")
 
 FAULTS_MAX = 200  # beyond these nobody reads on; the rest is counted
 DEPTH_MAX = 16
+
+_PATTERN_WORDS = {
+    NAME_PATTERN: "of lower-case letters, digits and hyphens",
+    POINT_PATTERN: "of lower-case letters, digits and hyphens, in parts joined by '/'",
+}
 
 
 class Settings(Generic[T]):
@@ -113,6 +119,8 @@ def _leaf_faults(value: Any, shape: Any, path: Path) -> Iterator[tuple[Path, str
 def _plain(message: str, value: Any) -> str:
     """Return msgspec's sentence without its path, and with the value that was found."""
     sentence = message.partition(" - at `")[0].replace("`", "'")
+    for pattern, words in _PATTERN_WORDS.items():
+        sentence = sentence.replace(f"matching regex {pattern!r}", words)
     shown = repr(value)
     return sentence if len(shown) > 60 or shown in sentence else f"{sentence}, found {shown}"
 

@@ -110,6 +110,7 @@ class Reading:
     point: str
     kind: str
     subkind: str
+    condition: str
     qualifier: str
     value: int | float | str | None
     at_us: int | None
@@ -129,6 +130,7 @@ def interpret(record: Record, boot: Boot | None, received_us: int | None) -> Rea
         point=seen.point,
         kind=seen.kind,
         subkind=seen.subkind,
+        condition=seen.condition,
         qualifier=seen.qualifier,
         value=_column(seen.value),
         at_us=None if at_us is None else clamped(at_us),
@@ -146,6 +148,7 @@ def unreadable(received_us: int | None) -> Reading:
         point="",
         kind=Kind.INFORMATION.value,
         subkind=Subkind.UNREADABLE_EVENT.value,
+        condition="",
         qualifier=Qualifier.NEW.value,
         value=None,
         at_us=received_us,

@@ -125,6 +125,7 @@ def _from_body(body: bytes) -> dict[str, Any]:
         "unit": seen.unit,
         "native": None if seen.native is None else _whole(seen.native),
         "clock": record.stamp.clock.value,
+        "condition": seen.condition,
         "source": seen.source,
         "address": seen.address,
         "raw_value": seen.raw_value,

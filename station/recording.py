@@ -307,7 +307,8 @@ class Recording:
 def _condition(
     register: Register, connection: sqlite3.Connection, gateway: int, reading: Reading
 ) -> Condition:
-    return register.condition(connection, gateway, reading.point, reading.kind, reading.subkind)
+    about = (reading.point, reading.kind, reading.subkind, reading.condition)
+    return register.condition(connection, gateway, about)
 
 
 def _event(

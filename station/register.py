@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from events.model import ClockQuality, Stamp
+from events.model import Condition as ConditionKey
 from station.interpretation import Boot, Place, clamped
 from station.schema import STATION
 from sync.ledger import Cursor
@@ -30,7 +31,7 @@ class Log:
 
 @dataclass(slots=True)
 class Condition:
-    """Point, kind and subkind at a gateway, and where the event stands that made its state."""
+    """A condition of a gateway, and where the event stands that made its state."""
 
     id: int
     state: Place | None = None
@@ -48,7 +49,7 @@ class Register:
         self._gateways: dict[str, int] = {"": STATION}
         self._logs: dict[tuple[int, str], Log] = {}
         self._boots: dict[tuple[int, str], Boot | None] = {}
-        self._conditions: dict[tuple[int, str, str, str], Condition] = {}
+        self._conditions: dict[tuple[int, str, str, str, str], Condition] = {}
 
     def take_n(self, connection: sqlite3.Connection) -> int:
         """Return the next number of the ledger."""
@@ -154,10 +155,10 @@ class Register:
             self._conditions.clear()  # their places know the ranks of boots
 
     def condition(
-        self, connection: sqlite3.Connection, gateway: int, point: str, kind: str, subkind: str
+        self, connection: sqlite3.Connection, gateway: int, about: ConditionKey
     ) -> Condition:
         """Return a condition and its state, making it known if it is not."""
-        key = (gateway, point, kind, subkind)
+        key = (gateway, *about)
         known = self._conditions.get(key)
         if known is not None:
             return known
@@ -168,12 +169,15 @@ class Register:
             " FROM condition LEFT JOIN point_state ON point_state.condition = condition.id"
             " LEFT JOIN boot ON boot.gateway = condition.gateway"
             " AND boot.boot_id = point_state.boot_id"
-            " WHERE condition.gateway = ? AND point = ? AND kind = ? AND subkind = ?",
+            " WHERE condition.gateway = ? AND point = ? AND kind = ? AND subkind = ?"
+            " AND code = ?",
             key,
         ).fetchone()
         if found is None:
             made = connection.execute(
-                "INSERT INTO condition (gateway, point, kind, subkind) VALUES (?, ?, ?, ?)", key
+                "INSERT INTO condition (gateway, point, kind, subkind, code)"
+                " VALUES (?, ?, ?, ?, ?)",
+                key,
             )
             condition = Condition(id=made.lastrowid or 0)
         else:

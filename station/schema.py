@@ -80,13 +80,15 @@ CREATE TABLE boot (
   UNIQUE (gateway, boot_id)
 ) STRICT;
 
+-- code: what tells conditions of one kind at one point apart
 CREATE TABLE condition (
   id INTEGER PRIMARY KEY,
   gateway INTEGER NOT NULL REFERENCES gateway,
   point TEXT NOT NULL,
   kind TEXT NOT NULL,
   subkind TEXT NOT NULL,
-  UNIQUE (gateway, point, kind, subkind)
+  code TEXT NOT NULL,
+  UNIQUE (gateway, point, kind, subkind, code)
 ) STRICT;
 
 -- log, seq: null for the station's own events

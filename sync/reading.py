@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 
 from events.chain import genesis
 from events.errors import LogGap, LogRewound
+from events.kinds import Subkind
 from events.model import Instant
 from events.replication import Batch, Entry, Fetch, Lane
 from sync import messages
@@ -14,8 +15,6 @@ from sync.progress import LogProgress
 from sync.verify import Copies, Place, Verdict, check_urgent, judge_main
 
 REFUSALS_MAX = 3
-LOG_GAP = "log-gap"
-CHAIN_MISMATCH = "chain-mismatch"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -229,10 +228,10 @@ class LogReading:
             text = f"numbers {gap.first} to {gap.last} are missing, and were not declared gone"
             if self.refusals < REFUSALS_MAX:
                 raise LogGap(text)
-            self.oddities.append((LOG_GAP, text))
+            self.oddities.append((Subkind.LOG_GAP, text))
         for seq in verdict.suspect[:1]:
             text = f"event {seq} does not fit its chain value; it is kept as it came"
-            self.oddities.append((CHAIN_MISMATCH, text))
+            self.oddities.append((Subkind.CHAIN_MISMATCH, text))
 
     def _place(self) -> Place:
         return Place(seq=self.seq, chain=self.chain, anchored=self.anchored)

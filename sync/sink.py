@@ -33,7 +33,6 @@ SILENCE_S = 8.0  # nothing heard for so long: the connection is dead
 ANSWER_S = HOLD_S + 4.0  # a fetch that is open for longer is lost
 RETRY_S = 1.0  # after a commit that failed or a batch that was refused
 NOTICES_MAX = 20  # until the shell drains them
-IDENTITY_REFUSED = "identity-refused"
 
 
 class SinkState(StrEnum):
@@ -221,7 +220,7 @@ class Sink:
             text = (
                 f"the key of gateway {self._gateway} was used under the name {hello.name[:100]!r}"
             )
-            self.refuse(IDENTITY_REFUSED, text)
+            self.refuse(Subkind.IDENTITY_REFUSED, text)
             return
         if self.hello and (hello.lane, hello.path) != (self.hello.lane, self.hello.path):
             raise messages.MalformedMessage("a hello for another lane or path on one connection")

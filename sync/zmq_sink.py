@@ -30,7 +30,6 @@ TICK_S = 0.3  # how fast a revoked key is noticed on a quiet connection
 STEP_S = 0.01  # of receiving, then the other tasks get their turn
 NOTICE_AGAIN_S = 60.0  # the same notice about the same peer
 NOTICES_KEPT_MAX = 1000
-KEY_SHARED = "key-shared"
 
 
 class Hub:
@@ -199,7 +198,7 @@ class Hub:
         for old in self._gateways[connection.gateway].superseded(connection):
             if is_clone(old, connection, now.monotonic):
                 text = "two machines use the key of this gateway at the same time"
-                self._notice(Notice(reason=KEY_SHARED, text=text), connection)
+                self._notice(Notice(reason=Subkind.KEY_SHARED, text=text), connection)
             self._drop(old)
         self._elect(connection.gateway, hello.lane)
 

@@ -104,6 +104,7 @@ def _observation(
         point=points.find(address["account"], whom, message.zone_or_user, message.group),
         kind=code.kind,
         subkind=code.subkind,
+        condition=message.event,  # 302 and 311 are both a battery's, and end by themselves
         qualifier=qualifier(code, message.qualifier),
         source=receiver,
         address={**address, whom: message.zone_or_user},

@@ -14,7 +14,7 @@ from collections import deque
 import msgspec
 
 from events.kinds import Kind, Subkind
-from events.model import Instant, Observation
+from events.model import POSSIBLE_REPEAT, Instant, Observation
 from protocols.contact_id.answers import Answers, State
 from protocols.contact_id.config import Receiver
 from protocols.contact_id.formats import FORMATS, Frame, FrameKind, Splitter
@@ -33,7 +33,6 @@ from protocols.levels import Memory, stored_level
 
 WAITING_MAX = 32  # messages that wait for the disk; a receiver sends one at a time
 UNREADABLE_REPEATS = 3
-POSSIBLE_REPEAT = "possible-repeat"
 
 
 class ReceiverLink:

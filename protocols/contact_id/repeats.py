@@ -18,7 +18,7 @@ any other message it is new. In this order, when the message before it
   may have been lost on the line;
 - was acknowledged, the first time within `DOUBT_S`: doubt; before that: new.
 
-A repeat is acknowledged and counted, not stored. Doubt is stored, with the flag `possible-repeat`:
+A repeat is acknowledged and counted, not stored. Doubt is stored, with the flag `possible_repeat`:
 an event too many can be explained, one too few cannot. The window counts from the first copy that
 was acknowledged, so that a signal that comes every ten seconds is not one event for ever.
 """

@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Callable, Iterable
 
 from events.errors import StoreError
-from events.model import Observation, condition
+from events.model import Condition, Observation, condition
 from protocols.drivers.base import Report
 
 RETRY_S = 1.0
@@ -22,8 +22,6 @@ in the true state. It takes a store that is out of order for as long as a contac
 64 times.
 """
 
-_Key = tuple[str, str, str]
-
 
 class Outbox:
     """Reports waiting for the store. Keeps what was not stored when its line is lost."""
@@ -32,14 +30,14 @@ class Outbox:
         self.retries = 0
         self.dropped = 0
         self.reported = 0
-        self._waiting: dict[_Key, deque[Observation]] = {}
-        self._sending: dict[_Key, asyncio.Task[None]] = {}
-        self._begin: Callable[[_Key], None] | None = None
+        self._waiting: dict[Condition, deque[Observation]] = {}
+        self._sending: dict[Condition, asyncio.Task[None]] = {}
+        self._begin: Callable[[Condition], None] | None = None
 
     def open(self, report: Report, tasks: asyncio.TaskGroup) -> None:
         """Send from now on through `report`, in `tasks`; what still waits goes first."""
 
-        def begin(key: _Key) -> None:
+        def begin(key: Condition) -> None:
             self._sending[key] = tasks.create_task(self._send(key, report))
 
         self._begin = begin
@@ -69,7 +67,7 @@ class Outbox:
             if key not in self._sending and self._begin is not None:
                 self._begin(key)
 
-    async def _send(self, key: _Key, report: Report) -> None:
+    async def _send(self, key: Condition, report: Report) -> None:
         waiting = self._waiting[key]
         while waiting:
             batch = list(waiting)

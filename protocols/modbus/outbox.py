@@ -12,12 +12,11 @@ from collections.abc import Iterable
 import msgspec
 
 from events.kinds import Kind
-from events.model import Observation
+from events.model import POSSIBLE_REPEAT, Observation
 
 WAITING_MAX = 512  # from here on the bus is not polled, so at most one answer's points come on top
 IN_FLIGHT_MAX = 128  # handed out and not yet settled
 RETRY_S = 1.0
-REPEAT_FLAG = "possible-repeat"
 
 
 class Outbox:
@@ -84,7 +83,7 @@ class Outbox:
     def restart(self) -> None:
         """Offer what was never settled once more: the line ended before anybody said what became of it."""
         doubtful = [
-            msgspec.structs.replace(observation, flags=(*observation.flags, REPEAT_FLAG))
+            msgspec.structs.replace(observation, flags=(*observation.flags, POSSIBLE_REPEAT))
             for observation in self._in_flight
         ]
         self._in_flight.clear()

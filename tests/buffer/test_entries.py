@@ -42,6 +42,7 @@ def test_no_observation_is_lost_for_being_long_or_ugly(
         point=point,
         kind="alarm",
         subkind="panic",
+        condition="130",
         qualifier="restore",
         source="gpio",
         text=text,
@@ -54,12 +55,8 @@ def test_no_observation_is_lost_for_being_long_or_ugly(
     assert len(made.body) <= BODY_LENGTH_MAX
     assert decode(made.body) == made.record
     got = made.record.observation
-    assert (got.kind, got.subkind, got.qualifier, got.source) == (
-        "alarm",
-        "panic",
-        "restore",
-        "gpio",
-    )
+    named = (got.kind, got.subkind, got.condition, got.qualifier, got.source)
+    assert named == ("alarm", "panic", "130", "restore", "gpio")
     assert made.record.urgent
     assert got.raw[:3] == raw[:3]
     if got != seen:

@@ -33,7 +33,7 @@ class LogMachine(RuleBasedStateMachine):
         self.model: list[Pending] = []
         self.trimmed = 0
         self.marks: dict[tuple[str, Lane], int] = {}
-        self.states: dict[tuple[str, str, str], Observation] = {}
+        self.states: dict[tuple[str, str, str, str], Observation] = {}
         self.raws: dict[str, bytes] = {}
 
     @initialize()

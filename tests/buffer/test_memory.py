@@ -66,7 +66,7 @@ def test_a_checkpoint_that_was_not_written_is_due_again() -> None:
 
 def test_an_unreadable_body_is_no_observation() -> None:
     memory = Memory()
-    memory.load(5, [("a", "alarm", "", 5, b"\xc1")], [])
+    memory.load(5, [("a", "alarm", "", "", 5, b"\xc1")], [])
     assert memory.latest("a", "alarm", "") is None
 
 
@@ -110,7 +110,7 @@ def test_the_copy_is_the_memory_whatever_failed_in_between(
         if step == "fail":
             memory.give_back(checkpoint)
             continue
-        rows |= {row[:3]: row[3:] for row in checkpoint.latest}
+        rows |= {row[:4]: row[4:] for row in checkpoint.latest}
         raws |= {row[0]: row[1:] for row in checkpoint.last_raw}
         for key in checkpoint.forgotten:
             rows.pop(key, None)

@@ -4,6 +4,7 @@ import shutil
 import sqlite3
 import subprocess
 import sys
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -14,12 +15,16 @@ from hypothesis import strategies as st
 
 import buffer.recovery
 from buffer.degraded import STORE_POINT
+from buffer.entries import Pending
+from buffer.log import EventLog
+from buffer.notes import Notes
 from buffer.store import Store
 from events.errors import StoreError, StoreFull, StoreLocked, StoreReadOnly
 from events.kinds import Kind, Subkind
 from events.model import Observation, Origin
 from events.replication import Lane, LogHead
 from events.wire import decode
+from protocols.levels import stored_level
 from tests.buffer.logs import open_log
 from tests.buffer.stores import (
     OTHER,
@@ -228,6 +233,38 @@ def test_a_store_that_turns_read_only_recovers(tmp_path: Path) -> None:
 
     asyncio.run(scenario())
     assert of_devices(records(tmp_path)) == [1, 3]
+
+
+def test_a_commit_whose_answer_was_lost_is_not_told_twice(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The commit reached the medium, its sync reported an error: the file knows more than we."""
+    append = EventLog.append
+    lost = []
+
+    def lose_once(log: EventLog, items: Sequence[Pending], notes: Sequence[Notes] = ()) -> int:
+        before = log._seq, log._chain
+        first = append(log, items, notes)
+        if items[0].record.urgent and not lost:
+            lost.append(first)
+            log._seq, log._chain = before
+            raise StoreError("cannot store events: disk I/O error")
+        return first
+
+    monkeypatch.setattr(EventLog, "append", lose_once)
+
+    async def scenario() -> None:
+        async with store_at(tmp_path) as store:
+            await store.record([routine(1)])
+            await store.record([panic(2)])  # returns once the file has been opened anew
+            await store.record([routine(3)])
+            assert stored_level(store, "hall/panic", "alarm", "panic") is True
+
+    asyncio.run(scenario())
+    assert lost == [2]
+    found = records(tmp_path)
+    assert of_devices(found) == [1, 2, 3]
+    assert [r.origin for r in found if r.urgent] == [None]
 
 
 def test_a_mixed_report_is_refused_but_its_alarm_travels(tmp_path: Path) -> None:

@@ -23,7 +23,7 @@ class Journal:
 
     def latest(self, point: str, kind: str, subkind: str) -> Observation | None:
         known = [*self.earlier, *self.stored]
-        found = [seen for seen in known if condition(seen) == (point, kind, subkind)]
+        found = [seen for seen in known if condition(seen) == (point, kind, subkind, "")]
         return found[-1] if found else None
 
     def last_raw(self, source: str) -> bytes | None:

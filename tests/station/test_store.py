@@ -292,6 +292,30 @@ def test_an_older_restore_that_comes_later_changes_no_state(tmp_path: Path) -> N
     assert states(tmp_path)["door", "alarm", "panic"] == ("new", 1)
 
 
+def test_a_restore_ends_its_own_condition_and_no_other_of_the_same_kind(tmp_path: Path) -> None:
+    log = GatewayLog()
+    for code, qualifier in (("311", "new"), ("302", "restore")):
+        log.append(
+            record(
+                kind=Kind.FAULT,
+                subkind="battery",
+                condition=code,
+                qualifier=qualifier,
+                urgent=True,
+            )
+        )
+
+    async def work(store: Store) -> None:
+        await store.commit("g1", log.main(2, 2), NOW)
+        await store.commit("g1", log.main(1, 2), NOW)
+
+    with_store(tmp_path, work)
+    assert [(e["condition"], e["late"]) for e in listed(tmp_path)] == [
+        ("302", False),
+        ("311", False),
+    ]
+
+
 lanes = st.lists(
     st.tuples(
         st.sampled_from(["a", "b"]),

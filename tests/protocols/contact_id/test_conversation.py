@@ -6,9 +6,9 @@ from dataclasses import dataclass, field
 from hypothesis import event, given, settings
 from hypothesis import strategies as st
 
-from events.model import Instant, Observation
+from events.model import POSSIBLE_REPEAT, Instant, Observation
 from protocols.contact_id.config import Receiver
-from protocols.contact_id.receiver import POSSIBLE_REPEAT, ReceiverLink
+from protocols.contact_id.receiver import ReceiverLink
 from protocols.contact_id.simulated import Patience, SimulatedReceiver
 from protocols.ports import SerialPort
 from tests.protocols.contact_id.book import Book

@@ -46,6 +46,7 @@ def test_a_message_is_shown_as_frame_observation_answer_and_count() -> None:
         "point": "receiver/1234/005",
         "kind": "alarm",
         "subkind": "panic",
+        "condition": "120",
         "qualifier": "new",
         "source": "receiver",
         "address": {

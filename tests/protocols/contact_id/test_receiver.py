@@ -205,7 +205,7 @@ def test_the_next_identical_message_within_the_window_is_acknowledged_and_not_st
 
 @pytest.mark.parametrize(
     ("seconds", "flags"),
-    [(15.001, ("possible-repeat",)), (DOUBT_S, ("possible-repeat",)), (DOUBT_S + 0.001, ())],
+    [(15.001, ("possible_repeat",)), (DOUBT_S, ("possible_repeat",)), (DOUBT_S + 0.001, ())],
 )
 def test_after_the_window_it_is_stored_again_and_says_so_while_there_is_doubt(
     seconds: float, flags: tuple[str, ...]
@@ -241,7 +241,7 @@ def test_a_heartbeat_or_a_broken_frame_between_is_doubt(between: bytes) -> None:
     bench.hear(between)
     bench.wait(5)
     bench.accept(PANIC)
-    assert [event.flags for event in bench.book.stored] == [(), ("possible-repeat",)]
+    assert [event.flags for event in bench.book.stored] == [(), ("possible_repeat",)]
 
 
 def test_a_message_never_acknowledged_is_a_repeat_however_late_and_whatever_came_between() -> None:
@@ -300,7 +300,7 @@ def test_after_a_restart_the_window_counts_from_the_first_byte() -> None:
     again.hear(b"\x00")
     again.wait(15.001)
     again.accept(PANIC)
-    assert [event.flags for event in book.stored] == [(), ("possible-repeat",)]
+    assert [event.flags for event in book.stored] == [(), ("possible_repeat",)]
 
 
 def test_long_after_a_restart_an_identical_message_is_doubt() -> None:
@@ -309,7 +309,7 @@ def test_long_after_a_restart_an_identical_message_is_doubt() -> None:
     again = Bench(book)
     again.wait(RESTART_S + 0.001)
     again.accept(PANIC)
-    assert [event.flags for event in book.stored] == [(), ("possible-repeat",)]
+    assert [event.flags for event in book.stored] == [(), ("possible_repeat",)]
 
 
 def test_a_heartbeat_before_it_after_a_restart_is_doubt_but_the_broken_first_line_is_not() -> None:
@@ -323,7 +323,7 @@ def test_a_heartbeat_before_it_after_a_restart_is_doubt_but_the_broken_first_lin
     after_heartbeat = Bench(book)
     after_heartbeat.hear(HEARTBEAT)
     after_heartbeat.accept(PANIC)
-    assert [event.flags for event in book.stored] == [(), ("possible-repeat",)]
+    assert [event.flags for event in book.stored] == [(), ("possible_repeat",)]
 
 
 def test_a_message_whose_storing_is_unknown_is_doubt() -> None:
@@ -331,7 +331,7 @@ def test_a_message_whose_storing_is_unknown_is_doubt() -> None:
     bench.hear(PANIC)
     bench.reopen()
     bench.accept(PANIC)
-    assert bench.book.stored[0].flags == ("possible-repeat",)
+    assert bench.book.stored[0].flags == ("possible_repeat",)
 
 
 def test_what_was_not_drained_before_the_line_was_lost_is_still_reported() -> None:
@@ -351,7 +351,7 @@ def test_a_doubt_outlives_a_disk_that_refused_it() -> None:
     bench.refuse(1)
     bench.wait(4)
     bench.accept(PANIC)
-    assert [event.flags for event in bench.book.stored] == [(), ("possible-repeat",)]
+    assert [event.flags for event in bench.book.stored] == [(), ("possible_repeat",)]
 
 
 def test_an_unreadable_message_is_acknowledged_and_kept_after_its_third_repeat() -> None:

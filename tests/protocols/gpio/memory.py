@@ -14,7 +14,7 @@ class Remembered:
     boot_id = "boot-2"
 
     def latest(self, point: str, kind: str, subkind: str) -> Observation | None:
-        return self._newest.get((point, kind, subkind))
+        return self._newest.get((point, kind, subkind, ""))
 
     def last_raw(self, source: str) -> bytes | None:
         return None

@@ -6,10 +6,9 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from events.model import Observation
+from events.model import POSSIBLE_REPEAT, Observation
 from protocols.modbus.outbox import (
     IN_FLIGHT_MAX,
-    REPEAT_FLAG,
     RETRY_S,
     WAITING_MAX,
     Outbox,
@@ -84,7 +83,7 @@ def test_what_was_never_settled_comes_again_with_a_flag() -> None:
     outbox.stored(1)
     outbox.restart()
     (again,) = outbox.drain(0.0)
-    assert (again.value, again.flags) == (2, (REPEAT_FLAG,))
+    assert (again.value, again.flags) == (2, (POSSIBLE_REPEAT,))
 
 
 class Conversation(RuleBasedStateMachine):
