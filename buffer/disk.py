@@ -128,12 +128,15 @@ class Disk:
                 continue  # not there, or the medium is gone
         return total
 
-    async def close(self) -> None:
+    async def close(self, *, states: bool) -> None:
         """Write down what rides on commits, close the log and end the thread.
+
+        `states`: the newest states as well; they must all be durable somewhere. A state that the
+        log does not hold would keep its level, or its message, from ever being recorded.
 
         Gives up after `CLOSE_S`: what is durable is durable, and the process has to end.
         """
-        notes = self._notes(now=True)
+        notes = self._notes(now=True, states=states)
 
         def write(log: EventLog) -> Steps[None]:
             log.write_notes(notes)
@@ -176,10 +179,10 @@ class Disk:
             self.last_record = opened.last
         self.head = opened.head
 
-    def _notes(self, *, now: bool = False) -> list[Notes]:
+    def _notes(self, *, now: bool = False, states: bool = True) -> list[Notes]:
         notes = []
         due = self.memory.checkpoint_due or (now and self.memory.changed)
-        if due and not self._copying:
+        if due and states and not self._copying:
             notes.append(Notes(checkpoint=self.memory.take_checkpoint()))
             self._copying = True
         if self._marks_changed:

@@ -59,6 +59,11 @@ class Recovery:
         trouble = self.degraded or self.refusing
         return None if trouble is None else trouble.error
 
+    @property
+    def all_durable(self) -> bool:
+        """Tell whether the disk, or every required station, holds each event that was kept."""
+        return self.degraded is None or not self.degraded.undelivered()
+
     async def open(self) -> None:
         """Open the log for the first time; never raises `StoreError`."""
         try:

@@ -99,7 +99,7 @@ class Store:
                 await self._group.__aexit__(None, None, None)
         finally:
             await self._recovery.close()
-            await self._disk.close()
+            await self._disk.close(states=self._recovery.all_durable)
 
     # ------------------------------------------------------------------ recording
 
