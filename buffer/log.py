@@ -21,7 +21,7 @@ from buffer.notes import Notes, read_marks, write_notes
 from buffer.reading import LogReader
 from events import __version__
 from events.chain import genesis, link
-from events.errors import StoreCorrupt, StoreNewer
+from events.errors import StoreCorrupt, StoreError, StoreNewer
 from events.replication import Lane, LogHead, Reading
 
 FILE_NAME: Final = "events.db"
@@ -54,6 +54,7 @@ class EventLog:
         self._wal_path = path.with_name(path.name + "-wal")
         self._log_id, self._checkpoint = self._identity()
         self._first, self._seq, self._chain = self._ends()
+        self._doubtful = False  # a transaction failed; what it left is looked at before the next
         self._wal_written = 0
         self._used = self._pages_used()
         page_limit = bound.file_bytes // schema.PAGE_BYTES
@@ -126,10 +127,13 @@ class EventLog:
             row = (seq, chain, str(seen.kind), str(seen.point), record.stamp.wall_us, item.body)
             (urgent if record.urgent else routine).append(row)
         with self._transaction("cannot store events"):
+            if self._doubtful:
+                self._refuse_unknown_events()
             self._insert("routine_event", routine)
             self._insert("urgent_event", urgent)
             copied = write_notes(self.connection, notes, self._checkpoint)
         self._checkpoint = copied
+        self._doubtful = False
         first = self._seq + 1
         self._seq, self._chain = seq, chain
         cost = cost_bytes(items)
@@ -247,6 +251,7 @@ class EventLog:
                 self.connection.execute("COMMIT")
             except BaseException:
                 # SQLite has rolled back by itself after the worst errors.
+                self._doubtful = True
                 if self.connection.in_transaction:
                     self.connection.execute("ROLLBACK")
                 raise
@@ -275,11 +280,7 @@ class EventLog:
 
     def _ends(self) -> tuple[int, int, bytes]:
         """Return the oldest and the newest number and the chain value at the newest, checked."""
-        newest = self.connection.execute(
-            "SELECT max(coalesce((SELECT max(seq) FROM routine_event), 0), "
-            "coalesce((SELECT max(seq) FROM urgent_event), 0), "
-            "coalesce((SELECT max(last) FROM gap), 0))"
-        ).fetchone()[0]
+        newest = self._newest()
         first = self._oldest() or newest + 1
         if newest == 0:
             return first, 0, genesis(self._log_id)
@@ -294,6 +295,21 @@ class EventLog:
                 f"{self.path}: event {newest} does not fit the chain", hint=HINTS[StoreCorrupt]
             )
         return first, newest, chain
+
+    def _newest(self) -> int:
+        newest: int = self.connection.execute(
+            "SELECT max(coalesce((SELECT max(seq) FROM routine_event), 0), "
+            "coalesce((SELECT max(seq) FROM urgent_event), 0), "
+            "coalesce((SELECT max(last) FROM gap), 0))"
+        ).fetchone()[0]
+        return newest
+
+    def _refuse_unknown_events(self) -> None:
+        """Raise when the file holds what we were told had failed: a number would be used twice."""
+        if self._newest() != self._seq:
+            raise StoreError(
+                "a commit that failed is in the file all the same", hint=HINTS[StoreError]
+            )
 
     def _oldest(self) -> int | None:
         oldest: int | None = self.connection.execute(

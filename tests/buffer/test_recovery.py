@@ -240,14 +240,14 @@ def test_a_commit_whose_answer_was_lost_is_not_told_twice(
 ) -> None:
     """The commit reached the medium, its sync reported an error: the file knows more than we."""
     append = EventLog.append
-    lost = []
+    lost: list[int] = []
 
     def lose_once(log: EventLog, items: Sequence[Pending], notes: Sequence[Notes] = ()) -> int:
         before = log._seq, log._chain
         first = append(log, items, notes)
         if items[0].record.urgent and not lost:
             lost.append(first)
-            log._seq, log._chain = before
+            log._seq, log._chain, log._doubtful = *before, True
             raise StoreError("cannot store events: disk I/O error")
         return first
 
