@@ -47,12 +47,24 @@ class LogProgress:
 
 @dataclass(slots=True)
 class Progress:
-    """Every log of one gateway that is, or was lately, offered."""
+    """Every log of one gateway that is, or was lately, offered: the last offered stand last.
+
+    Connections hold on to what they read, so a log that is still offered must not be forgotten: a
+    store that falls into degraded mode again and again brings a new log each time.
+    """
 
     logs: dict[str, LogProgress] = field(default_factory=dict)
 
     def missing(self, log_ids: Iterable[str]) -> tuple[str, ...]:
-        return tuple(log_id for log_id in log_ids if log_id not in self.logs)
+        """Return which of the logs that are offered are not known; the others were offered last."""
+        missing = []
+        for log_id in log_ids:
+            known = self.logs.pop(log_id, None)
+            if known is None:
+                missing.append(log_id)
+            else:
+                self.logs[log_id] = known
+        return tuple(missing)
 
     def loaded(self, log_ids: Iterable[str], cursors: Mapping[str, Cursor]) -> None:
         """Take cursors from the ledger for logs that are not known yet."""

@@ -119,8 +119,7 @@ class Sink:
         """Take the cursors that were asked for, and begin to read."""
         self._progress.loaded(work.log_ids, cursors)
         if work is self._load:
-            self._load = None
-            self._open(now)
+            self._load_or_open(now)
 
     def found(self, work: Lookup, copies: Sequence[Entry], now: Instant) -> None:
         """Take the copies that were asked for."""
@@ -235,16 +234,21 @@ class Sink:
         )
         if self.state is SinkState.WAITING:
             self.state = SinkState.LOADING
+        self._load_or_open(now)
+
+    def _load_or_open(self, now: Instant) -> None:
+        """Ask for the cursors that are not known; once all are, read."""
+        hello = self.hello
+        if hello is None:
+            return
         missing = self._progress.missing(log.log_id for log in hello.logs)
         if missing:
             self._load, self._load_at = Load(log_ids=missing), 0.0
         else:
-            self._open(now)
+            self._load = None
+            self._open(hello, now)
 
-    def _open(self, now: Instant) -> None:
-        hello = self.hello
-        if hello is None:
-            return
+    def _open(self, hello: Hello, now: Instant) -> None:
         self.state = SinkState.OPEN
         offered = {log.log_id: log for log in hello.logs}
         for log_id in self._readings.keys() - offered.keys():
