@@ -24,8 +24,7 @@ def _samples(status: dict[str, Any]) -> Iterator[Sample]:
     yield "info", "gauge", version, 1
     yield "uptime_seconds", "gauge", {}, status["uptime_s"]
     yield "log_head", "gauge", {}, status["head"]
-    if status["oldest_unsent_s"] is not None:
-        yield "oldest_unsent_seconds", "gauge", {}, status["oldest_unsent_s"]
+    yield "oldest_unsent_seconds", "gauge", {}, status["oldest_unsent_s"]
     yield from _store(status["store"])
     for station in status["stations"]:
         yield from _station(station)

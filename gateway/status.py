@@ -55,14 +55,13 @@ class Status:
     def at(self, now: Instant) -> dict[str, Any]:
         """Return the status of this moment."""
         store = self._store.status()
-        unsent_s = store["oldest_unsent_s"]
         pins = self._of("gpio")
         return {
             "name": self._name,
             "version": __version__,
             "log_id": store["log_id"],
             "head": store["head"],
-            "oldest_unsent_s": None if unsent_s is None else round(unsent_s, 3),
+            "oldest_unsent_s": round(store["oldest_unsent_s"] or 0.0, 3),  # 0: all is delivered
             "uptime_s": round(now.monotonic - self._started.monotonic, 3),
             "boot_id": self._boot_id,
             "clock": {

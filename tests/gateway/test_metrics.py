@@ -21,7 +21,7 @@ STATUS: dict[str, Any] = {
     "version": "1",
     "uptime_s": 1.5,
     "head": 77,
-    "oldest_unsent_s": None,
+    "oldest_unsent_s": 0.0,
     "store": {"state": "ok", "bytes": 4096, "bound": 10_000},
     "stations": [
         {
