@@ -17,7 +17,6 @@ from gateway.conditions import RETRY_S, Conditions
 from gateway.config_checks import GATEWAY_POINT
 from gateway.lines import lines, urgent_points
 from gateway.mutants import Mutant
-from gateway.offered_log import OfferedLog
 from gateway.requests import Requests
 from gateway.sections import Configuration, StationSection
 from gateway.status import Status
@@ -74,7 +73,7 @@ class Service:
         )
         self._uplink = Uplink(
             stations,
-            log=OfferedLog(self._store),
+            log=self._store,
             clock=self._clock,
             secret_key=read_secret(Path(section.key_file)),
             name=section.name,

@@ -13,7 +13,11 @@ from events.model import Observation, Record, Scalar
 
 
 class Memory(Protocol):
-    """What the store held when this run began. Cheap to ask; answers never change during a run."""
+    """What the store holds, cheap to ask.
+
+    `latest` and `last_raw` follow what is stored, so that a driver that is started again compares
+    with the present. `last_record` is fixed when the store is opened: it tells who watched last.
+    """
 
     def latest(self, point: str, kind: str, subkind: str) -> Observation | None:
         """Return the newest stored observation of one condition."""
