@@ -52,6 +52,7 @@ class EventLog:
         self.connection = connection
         self._reader = LogReader(connection, lambda: self._seq)
         self._wal_path = path.with_name(path.name + "-wal")
+        self._file = _file_at(path)
         self._log_id, self._checkpoint = self._identity()
         self._first, self._seq, self._chain = self._ends()
         self._doubtful = False  # a transaction failed; what it left is looked at before the next
@@ -127,6 +128,7 @@ class EventLog:
             row = (seq, chain, str(seen.kind), str(seen.point), record.stamp.wall_us, item.body)
             (urgent if record.urgent else routine).append(row)
         with self._transaction("cannot store events"):
+            self._refuse_lost_file()
             if self._doubtful:
                 self._refuse_unknown_events()
             self._insert("routine_event", routine)
@@ -311,6 +313,14 @@ class EventLog:
                 "a commit that failed is in the file all the same", hint=HINTS[StoreError]
             )
 
+    def _refuse_lost_file(self) -> None:
+        """Raise when our file is not at its path any more: the next start would not find it."""
+        if _file_at(self.path) != self._file:
+            raise StoreError(
+                f"{self.path} was deleted or replaced while it was open",
+                hint="let nobody but the gateway touch its data folder; a new log begins",
+            )
+
     def _oldest(self) -> int | None:
         oldest: int | None = self.connection.execute(
             "SELECT min(seq) FROM (SELECT min(seq) AS seq FROM routine_event "
@@ -364,6 +374,15 @@ class EventLog:
     def _pages_used(self) -> int:
         free: int = self.connection.execute("PRAGMA freelist_count").fetchone()[0]
         return (self._page_count() - free) * schema.PAGE_BYTES
+
+
+def _file_at(path: Path) -> tuple[int, int] | None:
+    """Return which file lies at a path, None for none."""
+    try:
+        found = path.stat()
+    except FileNotFoundError:
+        return None
+    return found.st_dev, found.st_ino
 
 
 def _begin(connection: sqlite3.Connection, created_us: int | None) -> None:

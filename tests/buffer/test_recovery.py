@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 import buffer.recovery
 from buffer.degraded import STORE_POINT
 from buffer.entries import Pending
-from buffer.log import EventLog
+from buffer.log import FILE_NAME, EventLog
 from buffer.notes import Notes
 from buffer.store import Store
 from events.errors import StoreError, StoreFull, StoreLocked, StoreReadOnly
@@ -369,6 +369,31 @@ def test_a_last_attempt_is_made_at_the_end(
     with Lock(tmp_path) as lock:
         asyncio.run(scenario(lock))
     assert of_devices(records(tmp_path)) == [1]
+
+
+@pytest.mark.parametrize("replaced", [False, True])
+def test_a_file_that_is_taken_away_while_open_is_not_written_any_more(
+    tmp_path: Path, replaced: bool
+) -> None:
+    """SQLite would go on writing to the file that nobody finds again."""
+
+    async def scenario() -> None:
+        async with store_at(folder) as store:
+            await store.record([panic(1)])
+            if replaced:
+                shutil.copy(folder / FILE_NAME, tmp_path / "copy")
+                (tmp_path / "copy").replace(folder / FILE_NAME)
+            else:
+                (folder / FILE_NAME).unlink()
+            await store.record([panic(2)])
+            await until(lambda: state(store) == "ok")
+            await store.record([panic(3)])
+        told = about_the_store(records(folder))
+        assert "deleted or replaced" in told[0].observation.text
+
+    folder = tmp_path / "store"
+    asyncio.run(scenario())
+    assert of_devices(records(folder))[-2:] == [2, 3]
 
 
 def test_a_fault_that_still_stood_is_restored_at_the_next_start(tmp_path: Path) -> None:
