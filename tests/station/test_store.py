@@ -324,7 +324,7 @@ def test_a_restore_ends_only_the_condition_that_it_names(tmp_path: Path) -> None
     with_store(tmp_path, lambda store: store.commit("g1", log.main(1, 3), NOW))
     with closing(schema.open_reader(tmp_path)[0]) as connection:
         found = connection.execute(
-            "SELECT condition.condition, qualifier FROM point_state"
+            "SELECT condition.code, qualifier FROM point_state"
             " JOIN condition ON condition.id = point_state.condition ORDER BY 1"
         ).fetchall()
     assert found == [("302", "restore"), ("311", "new")]
