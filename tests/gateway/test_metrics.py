@@ -56,6 +56,6 @@ def test_labels_are_escaped() -> None:
     assert '{line="bus-\\"1\\"\\n",counter="crc"} 3' in exposition(STATUS)
 
 
-def test_what_is_unknown_is_left_out_rather_than_zero() -> None:
-    assert "oldest_unsent" not in exposition(STATUS)
+def test_what_waits_is_counted_in_seconds_and_nothing_waiting_is_zero() -> None:
+    assert "oldest_unsent_seconds 0" in exposition(STATUS)
     assert "oldest_unsent_seconds 3.5" in exposition({**STATUS, "oldest_unsent_s": 3.5})
