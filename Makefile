@@ -9,7 +9,7 @@ READY := $(VENV)/.ready
 PYTEST := $(BIN)/python -m pytest
 
 .DEFAULT_GOAL := help
-.PHONY: help setup programs demo test check format bench image-test lock clean
+.PHONY: help setup programs demo test check format bench soak image-test lock clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -49,6 +49,10 @@ format: $(READY)  ## write the one format
 
 bench: $(READY)  ## measure latency, start and load; prints a table
 	@$(BIN)/python -m tests.benchmarks $(BENCH)
+
+soak: $(READY) programs  ## longer proofs on the real programs (SEEDS=10, about three minutes each)
+	@SOAK_SEEDS=$(or $(SEEDS),10) $(PYTEST) -m soak -s tests
+	@$(BIN)/python -m tests.proofs record soak
 
 image-test: $(READY)  ## the pin factory on a real gpiochip in an emulated arm64 machine (a few minutes)
 	@./.ci/packages required $$(grep -vE '^\s*(#|$$)' requirements/debian-image.txt | cut -d' ' -f1)

@@ -11,6 +11,7 @@ from pathlib import Path
 ROOT = Path(__file__).parent.parent
 FOLDERS = {
     "image-test": ["events", "protocols", "image", "tests/image", "requirements"],
+    "soak": ["events", "protocols", "buffer", "sync", "gateway", "station", "requirements"],
 }
 
 

@@ -1,6 +1,7 @@
 """The real programs, killed and cut off at random moments, judged by the devices' own journals."""
 
 import asyncio
+import os
 import random
 import tempfile
 from collections import Counter
@@ -130,6 +131,6 @@ def test_random_kills_and_cuts_lose_nothing_and_double_nothing(seed: int) -> Non
 
 @pytest.mark.soak
 @pytest.mark.timeout(3600)
-@pytest.mark.parametrize("seed", range(100, 110))
+@pytest.mark.parametrize("seed", range(100, 100 + int(os.environ.get("SOAK_SEEDS", "10"))))
 def test_many_random_kills_and_cuts_lose_nothing_and_double_nothing(seed: int) -> None:
     check(seed, blows=100)
