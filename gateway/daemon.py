@@ -16,9 +16,10 @@ from types import TracebackType
 import structlog
 
 from events.errors import EX_SOFTWARE
-from gateway import logs, mutants
+from gateway import mutants
 from gateway.config import load
 from gateway.service import Service
+from sync import service_log
 
 STOP_S = 4.5  # after this the process goes, whoever has not finished
 
@@ -29,7 +30,7 @@ def run(path: Path) -> int:
     """Run the gateway configured in `path` until SIGTERM or SIGINT."""
     configuration = load(path)
     mutant = mutants.chosen(bench=configuration.gateway.bench)
-    logs.configure()
+    service_log.configure()
     sys.excepthook = _end_on_defect
     _keep_memory_small()
     service = Service(configuration, mutant)

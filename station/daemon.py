@@ -16,12 +16,12 @@ import structlog
 from buffer.clock import SystemClock
 from events import __version__
 from events.errors import EX_SOFTWARE, NplusError, StoreLocked
-from station import logs
 from station.answers import Answers
 from station.config import StationConfig, load
 from station.enrolment import Enrolment
 from station.intake import Intake
 from station.store import Store
+from sync import service_log
 from sync.keys import read_secret
 from sync.local_socket import serve
 from sync.service_notify import notify, watchdog_period_s
@@ -36,7 +36,7 @@ WRITER_SILENT_S = 15.0  # a disk may be slow for seconds; a writer silent for lo
 def run(file: Path) -> int:
     """Run the station configured in `file` until SIGTERM or SIGINT. Raises `NplusError`."""
     config = load(file)
-    logs.configure()
+    service_log.configure()
     sys.excepthook = _end_on_defect
     asyncio.run(_until_signalled(config))
     return 0

@@ -18,7 +18,7 @@ PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 # Shells by name: the only modules of these packages that may touch clocks, ports and sockets.
 SHELLS = {
     "protocols": ("protocols.drivers",),
-    "sync": ("sync.zmq_", "sync.local_socket", "sync.service_notify", "sync.keys"),
+    "sync": ("sync.zmq_", "sync.local_socket", "sync.service_", "sync.keys"),
     "events": (),
 }
 

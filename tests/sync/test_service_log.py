@@ -3,8 +3,8 @@ import os
 import pytest
 import structlog
 
-from gateway import logs
-from gateway.logs import REPEAT_WINDOW_S, REPEATS_MAX, Line, Repeats
+from sync import service_log
+from sync.service_log import REPEAT_WINDOW_S, REPEATS_MAX, Line, Repeats
 
 
 class Pen:
@@ -58,5 +58,5 @@ def test_a_reader_that_left_stops_nobody(monkeypatch: pytest.MonkeyPatch) -> Non
         raise BrokenPipeError
 
     monkeypatch.setattr(os, "write", broken)
-    logs._StandardError().msg("hello")
+    service_log._StandardError().msg("hello")
     assert tried == [b"hello\n"]

@@ -1,16 +1,21 @@
-"""Log lines for engineers: console on a terminal, JSON otherwise; repeats once, then counted."""
+"""Log lines of a program, for engineers: console on a terminal, JSON otherwise.
+
+A line that repeats itself is written once, then counted.
+"""
 
 import os
 import sys
 import time
 from collections import OrderedDict
-from collections.abc import MutableMapping
+from collections.abc import Callable, MutableMapping
 from typing import Any
 
 import structlog
 
 REPEAT_WINDOW_S = 60.0
 REPEATS_MAX = 256
+# What makes two lines the same.
+_TELLING = ("event", "line", "gateway", "path", "peer", "text", "error")
 
 Line = MutableMapping[str, Any]
 
@@ -37,15 +42,15 @@ def configure() -> None:
 class Repeats:
     """Drops a line that says the same of the same thing within the window; the next one counts."""
 
-    def __init__(self, monotonic: Any) -> None:
+    def __init__(self, monotonic: Callable[[], float]) -> None:
         self._monotonic = monotonic
         self._said: OrderedDict[tuple[str, ...], tuple[float, int]] = OrderedDict()
 
     def __call__(self, logger: Any, method: str, line: Line) -> Line:
         now = self._monotonic()
-        key = (method, *(str(line.get(name, "")) for name in ("event", "line", "error", "peer")))
-        since, dropped = self._said.get(key, (0.0, 0))
-        if key in self._said and now - since < REPEAT_WINDOW_S:
+        key = (method, *(str(line.get(name, "")) for name in _TELLING))
+        since, dropped = self._said.get(key, (float("-inf"), 0))
+        if now - since < REPEAT_WINDOW_S:
             self._said[key] = (since, dropped + 1)
             raise structlog.DropEvent
         self._said[key] = (now, 0)
