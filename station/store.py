@@ -100,9 +100,14 @@ class Store:
             self._writer.submit(work).add_done_callback(_pass_over_store_errors)
 
     async def ping(self) -> None:
-        """Return when the writer answers. A busy or a full store is an answer."""
+        """Return when the writer answers. A busy or a full store is an answer.
+
+        Raises `StoreError` when the file was taken away: only another start can mend that.
+        """
         with suppress(StoreError):
             await self._writer.run(lambda _: None)
+        if self._writer.taken is not None:
+            raise self._writer.taken
 
     @property
     def trouble(self) -> StoreError | None:

@@ -40,6 +40,7 @@ class Writer:
     rolled_back: called in the thread after anything was undone: what was remembered of the file
         may be wrong now.
     trouble: why the last transaction failed, None if it did not.
+    taken: set once the file was deleted or replaced while it is open: nothing is committed any more.
     """
 
     def __init__(self, folder: Path, rolled_back: Callable[[], None]) -> None:
@@ -49,13 +50,16 @@ class Writer:
         self._connection: sqlite3.Connection | None = None
         self._waiting: deque[_Job] = deque()
         self._working: asyncio.Future[None] | None = None
+        self._identity: tuple[int, int] | None = None
         self.trouble: StoreError | None = None
+        self.taken: StoreError | None = None
 
     async def open(self) -> None:
         """Open the file, or make it. Raises `StoreError`."""
         loop = asyncio.get_running_loop()
         folder = self._file.parent
         self._connection = await loop.run_in_executor(self._thread, open_writer, folder)
+        self._identity = _identity(self._file)
 
     async def close(self) -> None:
         """Finish what was asked for, then close the file."""
@@ -118,6 +122,7 @@ class Writer:
             connection.execute("BEGIN IMMEDIATE")
             for job in jobs:
                 self._attempt(connection, job)
+            self._refuse_taken_file()
             connection.execute("COMMIT")
             done = True
         except sqlite3.Error as error:
@@ -125,6 +130,16 @@ class Writer:
         finally:
             if not done:
                 self._undo(connection)
+
+    def _refuse_taken_file(self) -> None:
+        """Raise when our file is not at its path any more: the next start would not find it."""
+        if _identity(self._file) != self._identity:
+            self.taken = StoreError(
+                f"{self._file} was deleted or replaced while it was open",
+                hint="let nobody but the station touch its data folder; start the station again:"
+                " the gateways send again what they still hold",
+            )
+            raise self.taken
 
     def _undo(self, connection: sqlite3.Connection) -> None:
         self._rolled_back()
@@ -147,6 +162,14 @@ class Writer:
         # some errors (full, I/O) have already ended the transaction: this raises, and all fail
         connection.execute("ROLLBACK TO job")
         connection.execute("RELEASE job")
+
+
+def _identity(file: Path) -> tuple[int, int] | None:
+    try:
+        found = file.stat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
 
 
 def _close(connection: sqlite3.Connection) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from events.errors import EX_CANTCREAT
 from events.replication import Lane
 from station import schema
 from sync.keys import keygen
@@ -292,6 +293,18 @@ def test_killed_or_stopped_in_the_middle_of_a_drain_nothing_is_lost_or_doubled(
     events = site.events()
     assert sorted(event["seq"] for event in events) == list(range(1, 20_001))
     assert [event["n"] for event in events] == list(range(1, 20_001))
+
+
+def test_a_station_whose_file_was_taken_away_ends_and_says_so(tmp_path: Path) -> None:
+    site = Site(tmp_path)
+    with site.station() as station:
+        for file in (tmp_path / "data").glob("station.db*"):
+            file.unlink()
+        assert station.process.wait(20) == EX_CANTCREAT
+        assert "deleted or replaced" in station.lines()
+        assert "Traceback" not in station.lines()
+    with site.station():
+        assert site.gateways() == {}
 
 
 def test_the_service_manager_hears_when_it_is_ready_and_when_it_stops(tmp_path: Path) -> None:

@@ -15,7 +15,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from events.errors import StoreCorrupt, StoreLocked, StoreNewer, StoreReadOnly, UnavailableError
+from events.errors import (
+    StoreCorrupt,
+    StoreError,
+    StoreLocked,
+    StoreNewer,
+    StoreReadOnly,
+    UnavailableError,
+)
 from events.kinds import Kind, Qualifier
 from events.model import ClockQuality, Instant, Origin, Stamp
 from events.replication import Gap, Lane
@@ -292,7 +299,7 @@ def test_an_older_restore_that_comes_later_changes_no_state(tmp_path: Path) -> N
     assert states(tmp_path)["door", "alarm", "panic"] == ("new", 1)
 
 
-def test_a_restore_ends_its_own_condition_and_no_other_of_the_same_kind(tmp_path: Path) -> None:
+def test_a_restore_makes_no_other_condition_of_the_same_kind_late(tmp_path: Path) -> None:
     log = GatewayLog()
     for code, qualifier in (("311", "new"), ("302", "restore")):
         log.append(
@@ -328,6 +335,27 @@ def test_a_restore_ends_only_the_condition_that_it_names(tmp_path: Path) -> None
             " JOIN condition ON condition.id = point_state.condition ORDER BY 1"
         ).fetchall()
     assert found == [("302", "restore"), ("311", "new")]
+
+
+@pytest.mark.parametrize("replaced", [False, True])
+def test_nothing_is_confirmed_into_a_file_that_was_taken_away(
+    tmp_path: Path, replaced: bool
+) -> None:
+    log = GatewayLog()
+    log.append(record())
+    log.append(record())
+
+    async def work(store: Store) -> None:
+        await store.commit("g1", log.main(1, 1), NOW)
+        (tmp_path / schema.FILE_NAME).unlink()
+        if replaced:
+            (tmp_path / schema.FILE_NAME).write_bytes(b"")
+        with pytest.raises(StoreError, match="deleted or replaced"):
+            await store.commit("g1", log.main(2, 2), NOW)
+        with pytest.raises(StoreError, match="deleted or replaced"):
+            await store.ping()
+
+    with_store(tmp_path, work)
 
 
 lanes = st.lists(
