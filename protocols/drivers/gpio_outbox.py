@@ -1,15 +1,17 @@
 """What a contact reported, on its way to the disk.
 
-Each condition (point, kind, subkind) waits for itself alone: its reports stay in order, and none
+Each condition waits for itself alone: its reports stay in order, and none
 waits for another's, so that an alarm is not held up by a status that cannot be stored now.
 """
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+
+import msgspec
 
 from events.errors import StoreError
-from events.model import Condition, Observation, condition
+from events.model import POSSIBLE_REPEAT, Condition, Observation, condition
 from protocols.drivers.base import Report
 
 RETRY_S = 1.0
@@ -21,6 +23,15 @@ Beyond it the oldest are dropped in pairs, a beginning and its end, so that what
 in the true state. It takes a store that is out of order for as long as a contact needs to change
 64 times.
 """
+
+
+def _doubtful(batch: list[Observation]) -> Iterator[Observation]:
+    """Yield observations, newest first, that may be stored already."""
+    for observation in reversed(batch):
+        flags = observation.flags
+        if POSSIBLE_REPEAT not in flags:
+            flags = (*flags, POSSIBLE_REPEAT)
+        yield msgspec.structs.replace(observation, flags=flags)
 
 
 class Outbox:
@@ -72,17 +83,15 @@ class Outbox:
         while waiting:
             batch = list(waiting)
             waiting.clear()
-            stored = False
             try:
                 await report(batch)
-                stored = True
             except StoreError:
                 self.retries += 1
-            finally:
-                if stored:
-                    self.reported += len(batch)
-                else:
-                    waiting.extendleft(reversed(batch))
-            if not stored:
+                waiting.extendleft(reversed(batch))
                 await asyncio.sleep(RETRY_S)
+            except BaseException:  # the line ended before anybody said what became of the batch
+                waiting.extendleft(_doubtful(batch))
+                raise
+            else:
+                self.reported += len(batch)
         del self._sending[key]

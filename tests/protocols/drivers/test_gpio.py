@@ -12,8 +12,8 @@ import msgspec
 import pytest
 from gpiozero.pins.mock import MockPin
 
-from events.errors import ConfigError, LinkLost, StoreReadOnly
-from events.model import Instant, Observation, condition
+from events.errors import ConfigError, LinkLost, StoreFull, StoreReadOnly
+from events.model import POSSIBLE_REPEAT, Instant, Observation, condition
 from protocols.drivers.base import Context
 from protocols.drivers.gpio import GpioDriver
 from protocols.drivers.gpio_outbox import WAITING_MAX, Outbox
@@ -362,6 +362,36 @@ def test_the_outbox_is_bounded_and_ends_in_the_true_state() -> None:
         assert values[-1] == WAITING_MAX * 3
         assert [seen.qualifier for seen in store.stored[:2]] == ["new", "restore"]
         assert len({condition(seen) for seen in store.stored}) == 1
+
+    run(scenario)
+
+
+def test_what_was_on_its_way_when_the_line_ended_is_marked_and_what_was_refused_is_not() -> None:
+    async def scenario() -> None:
+        outbox = Outbox()
+        asked: list[str] = []
+
+        async def never_told(observations: Sequence[Observation]) -> None:
+            asked.extend(seen.point for seen in observations)
+            if observations[0].point == "refused":
+                raise StoreFull("full")
+            await asyncio.Event().wait()
+
+        async with asyncio.TaskGroup() as tasks:
+            outbox.open(never_told, tasks)
+            for point in ("cut", "refused"):
+                outbox.put([Observation(point=point, kind="alarm")])
+            await asyncio.sleep(0)
+            await asyncio.sleep(0)
+            await outbox.close()
+        assert asked[:2] == ["cut", "refused"]
+        store = Store()
+        async with asyncio.TaskGroup() as tasks:
+            outbox.open(store.report, tasks)
+        assert {seen.point: seen.flags for seen in store.stored} == {
+            "cut": (POSSIBLE_REPEAT,),
+            "refused": (),
+        }
 
     run(scenario)
 
