@@ -79,7 +79,7 @@ def run(config: ConfigOption) -> None:
 @app.command()
 def status(config: ConfigOption, as_json: JsonOption = False) -> None:
     """Tell how the running gateway is."""
-    (answer,) = _ask(config, {"request": "status"})
+    answer = _ask_one(config, {"request": "status"})
     if as_json:
         _print_json(answer)
         return
@@ -122,7 +122,7 @@ def snapshot(
     config: ConfigOption,
 ) -> None:
     """Copy the running gateway's store to a file, for sqlite-utils and the like."""
-    (answer,) = _ask(config, {"request": "snapshot", "file": str(file.absolute())})
+    answer = _ask_one(config, {"request": "snapshot", "file": str(file.absolute())})
     typer.echo(answer["file"])
 
 
@@ -176,6 +176,13 @@ def _ask(config: Path, message: dict[str, Any]) -> Iterator[Any]:
     from sync.local_socket import request
 
     return request(socket_path(config), message)
+
+
+def _ask_one(config: Path, message: dict[str, Any]) -> Any:
+    from gateway.config import socket_path
+    from sync.local_socket import request_one
+
+    return request_one(socket_path(config), message)
 
 
 def _print_json(line: Any) -> None:

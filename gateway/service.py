@@ -1,6 +1,7 @@
 """The tree of tasks that is a running gateway, from the open store to the last event."""
 
 import asyncio
+import os
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from pathlib import Path
@@ -10,7 +11,7 @@ import structlog
 from buffer.clock import SystemClock
 from buffer.store import Store
 from events import __version__
-from events.errors import ConfigError, StoreError
+from events.errors import EX_SOFTWARE, ConfigError, StoreError
 from events.kinds import Kind, Subkind
 from events.model import Observation, Scalar
 from gateway.conditions import RETRY_S, Conditions
@@ -35,6 +36,7 @@ SETTLE_S = 0.5
 LAST_DELIVERY_S = 1.5
 LAST_RECORD_S = 1.0
 BEAT_S = 2.0
+SILENT_BEATS_MAX = 3  # one alone may be our own sleep: a process that was stopped and goes on
 WRITER_SILENT_S = 15.0  # a disk may be slow for seconds; a writer silent for longer hangs
 NO_SOCKET = "no status socket"
 
@@ -197,12 +199,17 @@ class Service:
         period_s = watchdog_period_s()
         pause_s = BEAT_S if period_s is None else min(BEAT_S, period_s)
         state = ""
+        silent_beats = 0
         while True:
             silent_s = self._clock.now().monotonic - self._store.answered_at()
             if silent_s < WRITER_SILENT_S:
+                silent_beats = 0
                 notify("WATCHDOG=1")
             else:
-                self._log.error("store writer hangs", silent_s=round(silent_s, 1))
+                silent_beats += 1
+                self._log.critical("store writer hangs", silent_s=round(silent_s, 1))
+            if silent_beats >= SILENT_BEATS_MAX:
+                os._exit(EX_SOFTWARE)  # a stop would wait for the same thread
             store = self._store.status()
             if store["state"] != state:
                 state = store["state"]

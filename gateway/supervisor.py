@@ -127,22 +127,21 @@ class Supervisor:
         causes = _leaves(error)
         defects = [cause for cause in causes if not isinstance(cause, (LinkError, StoreError))]
         if defects:
-            self._log.error("driver failed", exc_info=defects[0])
-            self._note_failure(f"{type(defects[0]).__name__}: {defects[0]}")
+            self._note_failure(f"{type(defects[0]).__name__}: {defects[0]}", defects[0])
             return
         lost = [cause for cause in causes if isinstance(cause, LinkError)]
         self._last_error = str((lost or causes)[0])
         if lost:
             self._note_loss(self._last_error)
 
-    def _note_failure(self, text: str) -> None:
+    def _note_failure(self, text: str, defect: Exception | None = None) -> None:
         self._failed += 1
         self._last_error = text
         self._driver = None
         if self._conditions.set(
             self.id, Subkind.DRIVER, text, text=f"driver failed: {text}", source=self.id
         ):
-            self._log.warning("driver fault", error=text)
+            self._log.error("driver failed", error=text, exc_info=defect)
 
     def _note_loss(self, text: str) -> None:
         self._lost += 1

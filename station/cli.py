@@ -197,10 +197,9 @@ def events(
 
 def _ask(config: Path, message: dict[str, Any]) -> Any:
     from station.config import load
-    from sync.local_socket import request
+    from sync.local_socket import request_one
 
-    (answer,) = request(load(config, places=False).socket, message)
-    return answer
+    return request_one(load(config, places=False).socket, message)
 
 
 def _print_json(value: Any) -> None:

@@ -80,6 +80,16 @@ def request(path: Path, message: dict[str, Any]) -> Iterator[Any]:
             raise _unavailable(path, error) from error
 
 
+def request_one(path: Path, message: dict[str, Any]) -> Any:
+    """Ask the program at `path` for what is answered in one line. Raises as `request` does."""
+    for answer in request(path, message):
+        return answer
+    raise UnavailableError(
+        f"the program at {path} closed without an answer",
+        hint="it is stopping, or answers too many others; ask again",
+    )
+
+
 def _lines(connection: socket.socket, path: Path) -> Iterator[Any]:
     pending = bytearray()
     while data := connection.recv(_CHUNK_BYTES):
@@ -177,10 +187,14 @@ def _clear(path: Path) -> None:
         except ConnectionRefusedError:
             path.unlink()
             return
-        except OSError as error:
+        except (BlockingIOError, TimeoutError) as error:
             raise UnavailableError(
-                f"{path} is held by something that does not answer: {error.strerror or error}",
-                hint="stop the program that owns it",
+                f"{path} is held by a program that does not answer", hint="stop that program"
+            ) from error
+        except OSError as error:  # no right to it: whether anybody lives there cannot be told
+            raise ConfigError(
+                f"{path} is somebody else's: {error.strerror or error}",
+                hint="remove it, or configure another socket",
             ) from error
     raise UnavailableError(
         f"another program already answers on {path}", hint="stop it, or configure another socket"

@@ -11,7 +11,17 @@ from pathlib import Path
 ROOT = Path(__file__).parent.parent
 FOLDERS = {
     "image-test": ["events", "protocols", "image", "tests/image", "requirements"],
-    "soak": ["events", "protocols", "buffer", "sync", "gateway", "station", "requirements"],
+    "soak": [
+        "events",
+        "protocols",
+        "buffer",
+        "sync",
+        "gateway",
+        "station",
+        "hil",
+        "tests/end_to_end",
+        "requirements",
+    ],
 }
 
 
@@ -37,9 +47,24 @@ def trees(name: str) -> dict[str, str]:
     return result
 
 
+def _changed(name: str) -> bool:
+    """Tell whether what was tested differs from what the index holds."""
+    listing = subprocess.run(
+        ["git", "status", "--porcelain", "--", *FOLDERS[name]],
+        cwd=ROOT,
+        check=True,
+        capture_output=True,
+        text=True,
+    ).stdout
+    return any(line[1] != " " for line in listing.splitlines())
+
+
 def main(verb: str, name: str) -> int:
     path = ROOT / "tests" / "proofs" / f"{name}.json"
     if verb == "record":
+        if _changed(name):
+            print(f"{name}: its folders have changes that git does not hold; commit, then prove")
+            return 1
         path.parent.mkdir(exist_ok=True)
         path.write_text(json.dumps(trees(name), indent=1) + "\n")
         print(f"{name}: recorded for the staged trees of {', '.join(FOLDERS[name])}")

@@ -66,7 +66,7 @@ class Gpio(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
 
     factory: who talks to the pins. `libgpiod` is this product's own and needs no thread; `bench`
         (or `hil`) takes its pins from a test bench; the others are gpiozero's.
-    bench: allows the bench; so does `bench = true` in `[gateway]`.
+    bench: allows `bench` and `mock`, whose pins are not real; so does `bench = true` in `[gateway]`.
     bench_socket: where the bench listens; by default what `HIL_GPIO` in the environment names.
     chip: path, name or label of the chip on which lines are looked for; by default the header of
         a Raspberry Pi, or the only chip there is, and for named lines every chip.
@@ -118,10 +118,10 @@ def check(config: Gpio, *, bench: bool = False) -> Iterator[Finding]:
 
 def _check_section(config: Gpio, *, bench: bool) -> Iterator[Finding]:
     on_bench = config.factory in ("bench", "hil")
-    if on_bench and not bench:
+    if (on_bench or config.factory == "mock") and not bench:
         yield (
             ("factory",),
-            f"factory {config.factory!r} takes its pins from a test bench: not in a building "
+            f"factory {config.factory!r} has no pins of this machine: not in a building "
             "(a bench says so with `bench = true`)",
             False,
         )

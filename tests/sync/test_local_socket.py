@@ -13,7 +13,7 @@ import pytest
 
 from events.errors import ConfigError, UnavailableError, UsageError
 from sync import local_socket
-from sync.local_socket import request, serve
+from sync.local_socket import request, request_one, serve
 
 
 async def answers(message: dict[str, Any]) -> AsyncIterator[object]:
@@ -99,6 +99,28 @@ def test_a_living_programs_socket_is_left_alone(tmp_path: Path) -> None:
         with pytest.raises(UnavailableError, match="already answers"):
             asyncio.run(second())
         assert list(request(path, {"request": "count", "to": 1})) == [{"number": 0}]
+
+
+def test_a_socket_of_somebody_else_is_a_fault_that_a_program_can_live_with(tmp_path: Path) -> None:
+    path = tmp_path / "s"
+
+    async def ours() -> None:
+        async with serve(path, answers):
+            pytest.fail("two owners of one path")
+
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as other:
+        other.bind(str(path))
+        with pytest.raises(ConfigError, match="somebody else"):
+            asyncio.run(ours())
+    assert path.exists()
+
+
+def test_an_answer_that_never_came_is_told_in_a_sentence(tmp_path: Path) -> None:
+    path = tmp_path / "s"
+    with serving(path):
+        assert request_one(path, {"request": "count", "to": 1}) == {"number": 0}
+        with pytest.raises(UnavailableError, match="without an answer"):
+            request_one(path, {"request": "count", "to": 0})
 
 
 @pytest.mark.parametrize("length", [None, 200])

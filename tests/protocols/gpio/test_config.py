@@ -91,7 +91,7 @@ def test_every_fault_is_found_at_once() -> None:
     ]
 
 
-@pytest.mark.parametrize("factory", ["bench", "hil"])
+@pytest.mark.parametrize("factory", ["bench", "hil", "mock"])
 def test_the_bench_is_refused_unless_the_gateway_is_one(factory: str) -> None:
     config = gpio({}, factory=factory)
     assert faults(config) == [(("factory",), False)]
@@ -99,7 +99,7 @@ def test_the_bench_is_refused_unless_the_gateway_is_one(factory: str) -> None:
     assert faults(gpio({}, factory=factory, bench=True)) == []
 
 
-@pytest.mark.parametrize("factory", ["lgpio", "rpigpio", "pigpio", "native", "mock"])
+@pytest.mark.parametrize("factory", ["lgpio", "rpigpio", "pigpio", "native"])
 def test_gpiozeros_factories_know_numbers_only(factory: str) -> None:
     config = gpio({"line": "ZONE-1"}, {"line": 4, "chip": "x"}, {"line": "GPIO7"}, factory=factory)
     assert faults(config) == [(("point", 0, "line"), False), (("point", 1, "chip"), False)]
