@@ -52,7 +52,7 @@ bench: $(READY)  ## measure latency, start and load; prints a table
 	@$(BIN)/python -m tests.benchmarks $(BENCH)
 
 soak: $(READY) programs  ## longer proofs on the real programs (SEEDS=10, about three minutes each)
-	@SOAK_SEEDS=$(or $(SEEDS),10) $(PYTEST) -m soak -s tests
+	@SOAK_SEEDS=$(or $(SEEDS),10) $(PYTEST) -m soak -s -o faulthandler_timeout=0 tests
 	@$(BIN)/python -m tests.proofs record soak
 
 image-test: $(READY)  ## the pin factory on a real gpiochip in an emulated arm64 machine (a few minutes)
