@@ -41,16 +41,27 @@ class Degraded:
         self._moved = 0  # numbers up to here are on the disk
         self._stored: frozenset[bytes] = frozenset()
         self._waiters: list[_Waiter] = []
+        self._messages: dict[
+            str, int
+        ] = {}  # source, one per line → its newest event with raw bytes
 
     def keep(self, item: Pending) -> int:
         """Put a record into memory and return its number. Raises `StoreFull`."""
         seq = self.log.append(item)
         self.kept += 1
+        seen = item.record.observation
+        if seen.raw and seen.source:
+            self._messages[seen.source] = seq
         return seq
+
+    def awaits(self, source: str) -> bool:
+        """Tell whether the newest message of a source is in memory only."""
+        seq = self._messages.get(source)
+        return seq is not None and not self._is_durable(seq)
 
     async def wait_durable(self, seq: int) -> None:
         """Return when a required station holds urgent event `seq`, or the disk does."""
-        if seq <= self._moved or self._marks.holds_for_any(seq, urgent=True):
+        if self._is_durable(seq):
             return
         waiter = _Waiter(seq, asyncio.get_running_loop().create_future())
         self._waiters.append(waiter)
@@ -114,11 +125,11 @@ class Degraded:
 
     def _wake(self) -> None:
         for waiter in self._waiters:
-            durable = waiter.seq <= self._moved or self._marks.holds_for_any(
-                waiter.seq, urgent=True
-            )
-            if durable and not waiter.done.done():
+            if self._is_durable(waiter.seq) and not waiter.done.done():
                 waiter.done.set_result(None)
+
+    def _is_durable(self, seq: int) -> bool:
+        return seq <= self._moved or self._marks.holds_for_any(seq, urgent=True)
 
 
 @dataclass(slots=True)

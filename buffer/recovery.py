@@ -94,6 +94,10 @@ class Recovery:
         """Take urgent events into memory and return when they are durable somewhere.
 
         Raises `StoreError` at once if any of them is not urgent; the urgent ones travel anyway.
+
+        Their levels count as the last ones from now on: a driver that is started again would
+        otherwise report them twice, and nothing is acknowledged for a level. A message would be:
+        `awaits` tells that its raw bytes must not be taken for stored.
         """
         degraded = self.degraded
         assert degraded is not None  # noqa: S101 - the caller asks before
@@ -111,6 +115,10 @@ class Recovery:
             self.refused_total += len(items) - len(urgent)
             raise again(degraded.error)
         await degraded.wait_durable(last)
+
+    def awaits(self, source: str) -> bool:
+        """Tell whether the newest message of a source is durable nowhere yet."""
+        return self.degraded is not None and self.degraded.awaits(source)
 
     def turn_away(self, items: Sequence[Pending]) -> None:
         """Count events that were refused, and raise the reason."""

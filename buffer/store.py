@@ -195,7 +195,13 @@ class Store:
         return self._disk.memory.latest(point, kind, subkind, condition)
 
     def last_raw(self, source: str) -> bytes | None:
-        """Return the raw bytes of the newest stored observation of a source that carried any."""
+        """Return the raw bytes of the newest stored observation of a source that carried any.
+
+        None while a newer one is in memory only: whoever took that for stored would acknowledge
+        its repeat, and the one before it is no longer what the next message can be a repeat of.
+        """
+        if self._recovery.awaits(source):
+            return None
         return self._disk.memory.last_raw(source)
 
     def last_record(self) -> Record | None:
