@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator
 import msgspec
 
 from events.errors import StoreError
-from events.model import POSSIBLE_REPEAT, Condition, Observation, condition
+from events.model import POSSIBLE_REPEAT, Condition, Observation, Scalar, condition
 from protocols.drivers.base import Report
 
 RETRY_S = 1.0
@@ -21,8 +21,34 @@ WAITING_MAX = 64
 
 Beyond it the oldest are dropped in pairs, a beginning and its end, so that what remains still ends
 in the true state. It takes a store that is out of order for as long as a contact needs to change
-64 times.
+64 times. The report after them carries their account: how many, and from when until when.
 """
+
+CHANGES = "unrecorded_changes"
+FROM_US = "unrecorded_from_us"  # first edges of the first and the last of them, monotonic;
+TO_US = "unrecorded_to_us"  # absent where none of them had an edge
+_ACCOUNT = (CHANGES, FROM_US, TO_US)
+
+
+def _with_account(observation: Observation, dropped: Iterable[Observation]) -> Observation:
+    """Return an observation that also accounts for those that were dropped before it.
+
+    What these had accounted for themselves is in it, and so is what the observation already had.
+    """
+    changes = 0
+    edges_us: list[int] = []
+    for each in (*dropped, observation):
+        account = [each.details.get(name) for name in _ACCOUNT]
+        count, *interval_us = [value for value in account if isinstance(value, int)] or [0]
+        changes += count
+        edges_us += interval_us
+        if each is not observation:
+            changes += 1
+            edges_us += [] if each.edge_us is None else [each.edge_us]
+    details: dict[str, Scalar] = {**observation.details, CHANGES: changes}
+    if edges_us:
+        details |= {FROM_US: min(edges_us), TO_US: max(edges_us)}
+    return msgspec.structs.replace(observation, details=details)
 
 
 def _doubtful(batch: list[Observation]) -> Iterator[Observation]:
@@ -72,9 +98,9 @@ class Outbox:
             waiting = self._waiting.setdefault(key, deque())
             waiting.append(observation)
             while len(waiting) > WAITING_MAX:
-                waiting.popleft()
-                waiting.popleft()
-                self.dropped += 2
+                dropped = (waiting.popleft(), waiting.popleft())
+                waiting[0] = _with_account(waiting[0], dropped)
+                self.dropped += len(dropped)
             if key not in self._sending and self._begin is not None:
                 self._begin(key)
 

@@ -42,12 +42,14 @@ class Store:
         self.broken = False
         self.slow: Callable[[Observation], bool] = lambda _: False
         self.released = asyncio.Event()
+        self.refused = asyncio.Event()
         self._changed = asyncio.Event()
 
     async def report(self, observations: Sequence[Observation]) -> None:
         if any(self.slow(seen) for seen in observations):
             await self.released.wait()
         if self.broken:
+            self.refused.set()
             raise StoreReadOnly("no writes")
         self.stored.extend(observations)
         self.at.extend(time.monotonic() for _ in observations)
@@ -362,6 +364,74 @@ def test_the_outbox_is_bounded_and_ends_in_the_true_state() -> None:
         assert values[-1] == WAITING_MAX * 3
         assert [seen.qualifier for seen in store.stored[:2]] == ["new", "restore"]
         assert len({condition(seen) for seen in store.stored}) == 1
+
+    run(scenario)
+
+
+def _changes(numbers: range) -> list[Observation]:
+    """Return changes of one contact, each with its number for a value, 100 ms apart."""
+    return [
+        Observation(
+            point="p",
+            kind="alarm",
+            qualifier="restore" if number % 2 else "new",
+            value=number,
+            edge_us=number * 100_000,
+            details={"kept": True},
+        )
+        for number in numbers
+    ]
+
+
+def _accounted(seen: Observation) -> list[int]:
+    """Return the numbers of the changes that an observation says were dropped before it."""
+    if "unrecorded_changes" not in seen.details:
+        return []
+    first, last = (
+        cast("int", seen.details[f"unrecorded_{name}_us"]) // 100_000 for name in ("from", "to")
+    )
+    numbers = list(range(first, last + 1))
+    assert seen.details["unrecorded_changes"] == len(numbers)
+    return numbers
+
+
+def test_every_change_is_stored_or_accounted_for_in_the_one_after_it() -> None:
+    async def scenario() -> None:
+        store = Store()
+        store.slow = lambda _: True
+        outbox = Outbox()
+        async with asyncio.TaskGroup() as tasks:
+            outbox.open(store.report, tasks)
+            outbox.put(_changes(range(10)))
+            await asyncio.sleep(0)  # these are on their way while the others come
+            outbox.put(_changes(range(10, WAITING_MAX * 2)))
+            store.broken = True
+            store.released.set()
+            await store.refused.wait()
+            outbox.put(_changes(range(WAITING_MAX * 2, WAITING_MAX * 3 + 1)))
+            store.broken = False
+        told = [
+            number
+            for seen in store.stored
+            for number in (*_accounted(seen), cast("int", seen.value))
+        ]
+        assert told == list(range(WAITING_MAX * 3 + 1))
+        assert len(told) - len(store.stored) == outbox.dropped > WAITING_MAX
+        assert all(seen.details["kept"] for seen in store.stored)
+
+    run(scenario)
+
+
+def test_what_was_dropped_without_an_edge_is_counted() -> None:
+    async def scenario() -> None:
+        store = Store()
+        outbox = Outbox()
+        for _ in range(WAITING_MAX + 2):
+            outbox.put([Observation(point="p", kind="fault", subkind="line")])
+        async with asyncio.TaskGroup() as tasks:
+            outbox.open(store.report, tasks)
+        assert store.stored[0].details == {"unrecorded_changes": 2}
+        assert all(seen.details == {} for seen in store.stored[1:])
 
     run(scenario)
 
