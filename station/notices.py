@@ -8,6 +8,7 @@ from typing import Generic, TypeVar
 K = TypeVar("K", bound=Hashable)
 
 QUIET_S = 60.0
+NEVER = float("-inf")
 SUBJECTS_MAX = 1000  # strangers make up keys without end: the longest quiet one is dropped
 
 
@@ -18,7 +19,11 @@ class _Subject:
 
 
 class Limiter(Generic[K]):
-    """Lets the first notice of a subject through at once, then one a minute with their number."""
+    """Lets the first notice of a subject through at once, then one a minute with their number.
+
+    Use it from one thread. Where speaking can fail, `take` first, then say how it went: `said`, or
+    `hold` with what was taken.
+    """
 
     def __init__(self, *, quiet_s: float = QUIET_S) -> None:
         self._quiet_s = quiet_s
@@ -27,17 +32,47 @@ class Limiter(Generic[K]):
 
     def admit(self, subject: K, now: float, *, count: int = 1) -> int:
         """Return how many notices to speak of now; 0: none yet, they are counted."""
-        known = self._subjects.get(subject)
-        if known is not None and now < known.said_at + self._quiet_s:
-            known.held_back += count
+        taken = self.take(subject, now)
+        if taken is None:
+            self.hold(subject, count)
             return 0
-        spoken = count + (known.held_back if known is not None else 0)
-        self._subjects[subject] = _Subject(said_at=now)
+        self.said(subject, now)
+        return count + taken
+
+    def take(self, subject: K, now: float) -> int | None:
+        """Take out what was held back of a subject that may be spoken of now; None: not yet."""
+        known = self._subjects.get(subject)
+        if known is None:
+            return 0
+        if now < known.said_at + self._quiet_s:
+            return None
+        taken, known.held_back = known.held_back, 0
+        return taken
+
+    def said(self, subject: K, now: float) -> None:
+        """Let the quiet time of a subject begin: it was spoken of."""
+        known = self._subjects.setdefault(subject, _Subject(said_at=now))
+        known.said_at = now
         self._subjects.move_to_end(subject)
+        self._keep_bound()
+
+    def hold(self, subject: K, count: int, *, unsaid: bool = False) -> None:
+        """Count notices that were not spoken of.
+
+        unsaid: what `due` returned could not be spoken of after all; it is due again at once.
+        """
+        if not count:
+            return
+        known = self._subjects.setdefault(subject, _Subject(said_at=NEVER))
+        known.held_back += count
+        if unsaid:
+            known.said_at = NEVER
+        self._keep_bound()
+
+    def _keep_bound(self) -> None:
         if len(self._subjects) > SUBJECTS_MAX:
             _, dropped = self._subjects.popitem(last=False)
             self.dropped += dropped.held_back
-        return spoken
 
     def __len__(self) -> int:
         return len(self._subjects)

@@ -8,9 +8,10 @@ import asyncio
 import fcntl
 import os
 import sqlite3
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
+from typing import TypeVar
 
 from events.errors import StoreError, StoreReadOnly, UnavailableError
 from events.kinds import Qualifier
@@ -25,6 +26,8 @@ from station.supervision import Known
 from station.writer import Writer
 from sync.ledger import Commit, CommitResult, Cursor
 from sync.peers import Clock
+
+T = TypeVar("T")
 
 LOCK_NAME = "station.lock"
 
@@ -73,18 +76,36 @@ class Store:
         )
 
     async def commit(self, gateway: str, commit: Commit, received: Instant) -> CommitResult:
-        def work(connection: sqlite3.Connection) -> CommitResult:
+        """Commit, and name events that nobody can read in the same transaction.
+
+        Whether they may be named now is asked before; what came of it is noted after. Commits under
+        way at one time may therefore each name their own.
+        """
+        held_back = self._unreadable.take(gateway, received.monotonic)
+
+        def work(connection: sqlite3.Connection) -> recording.Committed:
             received_us = _wall_us(received)
             done = recording.Recording(
                 self._register, connection, gateway, commit, received_us
             ).run()
             if received_us is not None:
                 self._register.touch(connection, {gateway: received_us})
-            if done.unreadable:
-                self._name_unreadable(connection, gateway, commit, done.unreadable, received)
-            return done.result
+            if done.unreadable and held_back is not None:
+                about: dict[str, Scalar] = {"log_id": commit.log_id, "seq": done.unreadable[0]}
+                count = held_back + len(done.unreadable)
+                self._announce(connection, unreadable(gateway, count, about), received)
+            return done
 
-        return await self._writer.run(work)
+        def note(done: recording.Committed | None) -> None:
+            numbers = done.unreadable if done is not None else ()
+            if held_back is None:
+                self._unreadable.hold(gateway, len(numbers))
+            elif numbers:
+                self._unreadable.said(gateway, received.monotonic)
+            else:
+                self._unreadable.hold(gateway, held_back)
+
+        return (await self._run_noted(work, note)).result
 
     def hello(self, gateway: str, stamp: Stamp, received: Instant) -> None:
         """Tie the monotonic clock of a gateway's boot to wall time, before any later commit.
@@ -125,7 +146,18 @@ class Store:
     async def settle(self, now: Instant) -> None:
         """Announce what was held back about unreadable events, once it is due."""
         due = self._unreadable.due(now.monotonic)
-        await self.announce([unreadable(gateway, count) for gateway, count in due], now)
+
+        def work(connection: sqlite3.Connection) -> bool:
+            for gateway, count in due:
+                self._announce(connection, unreadable(gateway, count), now)
+            return True
+
+        def note(done: bool | None) -> None:
+            if not done:
+                for gateway, count in due:
+                    self._unreadable.hold(gateway, count, unsaid=True)
+
+        await self._run_noted(work, note)
 
     async def touch(self, seen: Mapping[str, int]) -> None:
         """Remember when gateways were last heard, in POSIX microseconds."""
@@ -168,18 +200,22 @@ class Store:
             )
         return n
 
-    def _name_unreadable(
-        self,
-        connection: sqlite3.Connection,
-        gateway: str,
-        commit: Commit,
-        numbers: Sequence[int],
-        now: Instant,
-    ) -> None:
-        count = self._unreadable.admit(gateway, now.monotonic, count=len(numbers))
-        if count:
-            about: dict[str, Scalar] = {"log_id": commit.log_id, "seq": numbers[0]}
-            self._announce(connection, unreadable(gateway, count, about), now)
+    async def _run_noted(
+        self, work: Callable[[sqlite3.Connection], T], note: Callable[[T | None], None]
+    ) -> T:
+        """Run a job; give its result, or None when it failed, to `note` on the loop.
+
+        That happens even where the caller is cancelled: its job may still take effect.
+        """
+        try:
+            answer: asyncio.Future[T] = self._writer.submit(work)
+        except StoreError:
+            note(None)
+            raise
+        answer.add_done_callback(
+            lambda done: note(None if done.exception() is not None else done.result())
+        )
+        return await asyncio.shield(answer)
 
 
 def _pass_over_store_errors(done: asyncio.Future[object]) -> None:
