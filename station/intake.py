@@ -5,7 +5,6 @@ and what follows from both is stored. What cannot be stored now is kept and trie
 """
 
 import asyncio
-from collections import deque
 
 import structlog
 
@@ -14,6 +13,7 @@ from events.kinds import Qualifier, Subkind
 from events.model import Instant, Scalar
 from events.replication import Hello
 from station.announcements import Announcement
+from station.backlog import Backlog
 from station.config import StationConfig
 from station.enrolment import SCAN_INTERVAL_S, Enrolment
 from station.store import Store
@@ -26,7 +26,6 @@ TICK_S = 0.25
 MARGIN_S = 0.5  # so that a loss is stored, not only noticed, within `lost_after_s`
 SETTLE_EVERY_S = 5.0  # how soon what was held back is spoken of when its time has come
 TOUCH_EVERY_S = 30.0
-ANNOUNCEMENTS_WAITING_MAX = 10_000
 TALKING = frozenset({"loading", "open"})  # of a connection: not refused, not lost
 
 
@@ -47,7 +46,7 @@ class Intake:
         self._log = structlog.get_logger()
         self.supervision = Supervision(lost_after_s=config.lost_after_s - MARGIN_S)
         self._told = Told()
-        self._waiting: deque[Announcement] = deque(maxlen=ANNOUNCEMENTS_WAITING_MAX)
+        self._backlog = Backlog()
         self._known: dict[str, Known] = {}
         self._watched: set[str] = set()
         self._heard: dict[tuple[str, str], float] = {}
@@ -73,14 +72,14 @@ class Intake:
                 scan_at = now.monotonic + SCAN_INTERVAL_S
                 if await asyncio.to_thread(self._enrolment.scan):
                     self._tell_warnings()
-                    self._waiting += self._told.start_anew()
+                    self._backlog.add(self._told.start_anew())
                     await self._follow_list(now)
             self._listen(now)
             self.supervision.timeout(now.monotonic)
-            self._waiting += map(self._announcement, self.supervision.changes())
+            self._backlog.add(map(self._announcement, self.supervision.changes()))
             if now.monotonic >= settle_at:
                 settle_at = now.monotonic + SETTLE_EVERY_S
-                self._waiting += self._told.due(now.monotonic)
+                self._backlog.add(self._told.due(now.monotonic))
                 await self._settle(now)
             await self._announce(now)
             if now.monotonic >= touch_at or self.seen_us.keys() - self._touched:
@@ -101,7 +100,7 @@ class Intake:
         )
         announcement = self._told.take(notice, self._clock.now().monotonic)
         if announcement is not None:
-            self._waiting.append(announcement)
+            self._backlog.add([announcement])
 
     def on_hello(self, gateway: str, hello: Hello) -> None:
         """Take what a gateway says about itself."""
@@ -173,14 +172,18 @@ class Intake:
         )
 
     async def _announce(self, now: Instant) -> None:
-        while self._waiting:
-            first = list(self._waiting)[:100]
+        while self._backlog:
+            batch = self._backlog.take()
             try:
-                await self._store.announce(first, now)
+                await self._store.announce(batch.announcements, now)
             except StoreError:
+                self._backlog.put_back(batch)
                 return  # told by `_tell_trouble`; they wait for the next turn
-            for _ in first:
-                self._waiting.popleft()
+            except (
+                asyncio.CancelledError
+            ):  # nobody says what became of them: rather twice than not
+                self._backlog.put_back(batch)
+                raise
 
     async def _settle(self, now: Instant) -> None:
         try:
