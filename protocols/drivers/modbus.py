@@ -63,10 +63,14 @@ class ModbusDriver:
             if state.answered_at is not None:
                 shown["last_answer_s"] = round(now_s - state.answered_at, 3)
             units[state.config.id] = shown
+        polling = self._bus.polling
+        details = self._details
+        if self._up and not polling and not self._bus.broken:
+            details = {**details, "not_polling": "urgent events wait for the store"}
         return Health(
-            up=self._up,
+            up=self._up and polling,
             counters={**self._bus.totals(), "reconnects": self._reconnects},
-            details=self._details,
+            details=details,
             units=units,
         )
 

@@ -49,7 +49,9 @@ class ModbusBus:
         self._config = config
         self._wire: Wire = TcpWire() if config.port is None else RtuWire(config.port.baud)
         self._gap_s = gap_s(config)
-        self._outbox = Outbox()
+        self._outbox = Outbox(
+            frozenset(point.id for unit in config.unit for point in unit.point if point.urgent)
+        )
         self._poll = Poll(config, memory, self._outbox, self._wire.integrity)
         self._schedule = self._poll.schedule
         self._writes = Writes()
@@ -148,6 +150,11 @@ class ModbusBus:
         """
         return self._stale
 
+    @property
+    def polling(self) -> bool:
+        """Tell whether what is due is read; not while too much that is urgent waits to be stored."""
+        return not self._outbox.full and not self._wire.broken
+
     def write(self, request: Request, now: Instant, *, expires_s: float = WRITE_EXPIRES_S) -> int:
         """Queue a write; return the ticket under which `written` reports what became of it.
 
@@ -173,6 +180,7 @@ class ModbusBus:
             **self.counters,
             "rejected": self._wire.rejected,
             "discarded_bytes": self._wire.discarded,
+            "unrecorded_changes": self._outbox.unrecorded,
         }
 
     # the exchanges

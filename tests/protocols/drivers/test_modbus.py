@@ -442,6 +442,33 @@ def test_a_store_that_refuses_gets_the_change_again_once_it_takes_it() -> None:
     asyncio.run(scenario())
 
 
+def test_a_bus_that_is_not_polled_for_want_of_a_store_is_not_up(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("protocols.modbus.outbox.WAITING_MAX", 1)
+
+    async def scenario() -> None:
+        port = free_port()
+        served = Served([SimulatedUnit(unit=7, discrete_inputs=[True])])
+        writes = asyncio.Event()
+
+        async def report(observations: Sequence[Observation]) -> None:
+            if observations[0].kind == "alarm":
+                await writes.wait()
+                return
+            raise StoreFull("no room")
+
+        unit = Unit(id="u7", unit=7, period_s=0.05, point=points()[:1])
+        async with served.tcp(port), running(bus(f"127.0.0.1:{port}", (unit,)), report) as run:
+            await until(lambda: "not_polling" in run.driver.health().details)
+            assert not run.driver.health().up
+            writes.set()
+            await until(lambda: run.driver.health().up)
+            assert "not_polling" not in run.driver.health().details
+
+    asyncio.run(scenario())
+
+
 def test_a_peer_that_speaks_something_else_is_named() -> None:
     async def scenario() -> None:
         async def web(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

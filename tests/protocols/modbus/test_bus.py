@@ -529,6 +529,67 @@ def test_a_refused_change_is_offered_again_until_it_is_stored() -> None:
     assert changes_of(found) == ["new"] * 4
 
 
+def status_points(count: int) -> tuple[Any, ...]:
+    return tuple(
+        contact(f"s{n}", address=n + 1, kind="status", subkind="door") for n in range(count)
+    )
+
+
+def not_urgent(observation: Observation) -> bool:
+    return observation.kind != "alarm"
+
+
+@BOTH
+def test_a_store_that_refuses_routine_changes_still_gets_every_alarm(driver: str) -> None:
+    count = 200
+    points = (contact("door"), *status_points(count))
+    section = Unit(id="u1", unit=1, point=points, period_s=1.0)
+    unit = SimulatedUnit(unit=1)
+    unit.discrete_inputs[:] = [False] * (count + 1)
+    config = tcp_bus([section]) if driver == "tcp" else serial_bus([section], baud=38400)
+    found = World(config, [unit])
+    found.run(3)
+    found.refuses = not_urgent
+    for step in range(12):  # 2400 changes, and the points' levels end as they began but one
+        unit.discrete_inputs[1:] = [step % 2 == 0] * count
+        found.run(1.1)
+        assert found.engine.polling
+    unit.discrete_inputs[1] = True
+    assert found.engine.totals()["unrecorded_changes"] > WAITING_MAX
+    for level, told in ((True, ["new"]), (False, ["new", "restore"])):
+        unit.discrete_inputs[0] = level
+        found.run(1.1)
+        stored = [each.qualifier for each in found.recorded if each.kind == "alarm"]
+        assert stored == told
+    found.refuses = lambda _: False
+    found.run(RETRY_S + 1)
+    last = {each.point: each for each in found.recorded if each.kind == "status"}
+    assert len(last) == count
+    assert last["s0"].qualifier == "new"
+    assert {last[f"s{n}"].qualifier for n in range(1, count)} == {"restore"}
+    assert last["s1"].details == {"unrecorded_changes": 11}
+    assert last["s0"].details == {"unrecorded_changes": 12}
+    assert sum(each.kind == "status" for each in found.recorded) == count, "the newest alone"
+
+
+def test_an_alarm_of_a_point_that_was_never_recorded_is_not_behind_its_first_reading() -> None:
+    found = World(one_unit("rtu"), [unit := SimulatedUnit(unit=1)])
+    found.refuses = not_urgent
+    unit.discrete_inputs[0] = True
+    found.run(1.1)
+    assert [each.kind for each in found.recorded] == ["alarm"]
+
+
+def test_alarms_that_nobody_stores_stop_the_polling_and_it_is_said() -> None:
+    found, (unit,) = toggling(64)
+    found.stores = False
+    assert found.engine.polling
+    for step in range(200):
+        unit.discrete_inputs[:] = [step % 2 == 0] * 64
+        found.run(0.06)
+    assert not found.engine.polling
+
+
 @BOTH
 def test_a_connection_out_of_step_is_given_up(driver: str) -> None:
     found, _ = open_world(driver)

@@ -1,4 +1,4 @@
-"""The way to the store: changes keep their order, measurements their newest, nothing is lost."""
+"""The way to the store: urgent changes keep their order, of the others the newest is kept."""
 
 from collections import defaultdict
 
@@ -10,6 +10,8 @@ from events.model import POSSIBLE_REPEAT, Observation
 from protocols.modbus.outbox import (
     IN_FLIGHT_MAX,
     RETRY_S,
+    ROUTINE_IN_FLIGHT_MAX,
+    UNRECORDED,
     WAITING_MAX,
     Outbox,
 )
@@ -17,6 +19,10 @@ from protocols.modbus.outbox import (
 
 def change(point: str, value: int) -> Observation:
     return Observation(point=point, kind="alarm", value=value)
+
+
+def routine(point: str, value: int) -> Observation:
+    return Observation(point=point, kind="status", value=value)
 
 
 def measurement(point: str, value: int) -> Observation:
@@ -84,6 +90,86 @@ def test_what_was_never_settled_comes_again_with_a_flag() -> None:
     outbox.restart()
     (again,) = outbox.drain(0.0)
     assert (again.value, again.flags) == (2, (POSSIBLE_REPEAT,))
+
+
+def told(observations: list[Observation]) -> list[tuple[object, object]]:
+    return [(each.value, each.details.get(UNRECORDED)) for each in observations]
+
+
+def test_of_refused_routine_changes_the_newest_goes_first_and_counts_the_rest() -> None:
+    outbox = Outbox()
+    outbox.put([routine("a", 1), routine("a", 2)])
+    outbox.drain(0.0)
+    outbox.dropped(1, 0.0)
+    outbox.put([routine("a", number) for number in range(3, 2000)])
+    assert told(outbox.drain(RETRY_S)) == [(1999, 1998)]
+    outbox.put([routine("a", 2000)])
+    outbox.dropped(1, RETRY_S)
+    assert told(outbox.drain(2 * RETRY_S)) == [(2000, 1999)]
+    assert outbox.unrecorded == 1999
+    outbox.stored(1)
+    outbox.put([routine("a", 2001), routine("a", 2002)])
+    assert told(outbox.drain(2 * RETRY_S)) == [(2001, None)]
+    outbox.stored(1)
+    assert told(outbox.drain(2 * RETRY_S)) == [(2002, None)]
+
+
+def test_a_measurement_takes_over_what_the_one_it_replaces_accounts_for() -> None:
+    outbox = Outbox()
+    outbox.put([measurement("a", 1)])
+    outbox.drain(0.0)
+    outbox.put([measurement("a", 2)])
+    outbox.dropped(1, 0.0)
+    assert told(outbox.drain(RETRY_S)) == [(2, 1)]
+    outbox.restart()
+    outbox.put([measurement("a", 3)])
+    assert told(outbox.drain(RETRY_S)) == [(3, 2)]
+
+
+def test_routine_changes_never_fill_it_whether_refused_or_slow() -> None:
+    outbox = Outbox()
+    outbox.put(routine(f"p{number % 200}", number) for number in range(4 * WAITING_MAX))
+    assert not outbox.full
+    assert len(outbox.drain(0.0)) == ROUTINE_IN_FLIGHT_MAX
+    outbox.put(routine(f"p{number % 200}", number) for number in range(4 * WAITING_MAX))
+    assert len(outbox._waiting) <= 200
+    assert sum(map(len, outbox._waiting.values())) <= WAITING_MAX + 200
+    outbox.put([change("hall", 1)])
+    assert outbox.drain(0.0) == [change("hall", 1)], "room is left for what is urgent"
+
+
+def test_an_alarm_passes_what_was_refused_of_the_same_point() -> None:
+    outbox = Outbox()
+    outbox.put([routine("a", 1)])
+    outbox.drain(0.0)
+    outbox.dropped(1, 0.0)
+    outbox.put([change("a", 2)])
+    assert outbox.drain(0.0) == [change("a", 2)]
+
+
+def test_all_of_a_point_that_is_configured_as_urgent_is_kept_in_order() -> None:
+    outbox = Outbox(frozenset({"lift"}))
+    outbox.put([routine("lift", 1)])
+    outbox.drain(0.0)
+    outbox.put([routine("lift", number) for number in range(2, WAITING_MAX + 1)])
+    outbox.dropped(1, 0.0)
+    assert outbox.full
+    found = []
+    for _ in range(WAITING_MAX):
+        found += outbox.drain(RETRY_S)
+        outbox.stored(1)
+    assert told(found) == [(number, None) for number in range(1, WAITING_MAX + 1)]
+    assert not outbox.full
+
+
+def test_nothing_is_to_be_released_while_it_is_under_way_or_has_no_room() -> None:
+    outbox = Outbox()
+    outbox.put([routine("a", 1)])
+    outbox.drain(0.0)
+    outbox.dropped(1, 0.0)
+    outbox.drain(RETRY_S)
+    outbox.put([routine("a", 2)])
+    assert outbox.next_release() is None
 
 
 class Conversation(RuleBasedStateMachine):

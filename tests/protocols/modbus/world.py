@@ -80,6 +80,7 @@ class World:
     """Runs one engine against simulated units.
 
     seen: what was observed, with its time. asked: what the engine sent, with its time.
+    recorded: what was stored of it; the store refuses what `refuses` says.
     `wire` may change the bytes from the units: it returns (delay, bytes) for each reply.
     """
 
@@ -95,6 +96,8 @@ class World:
         self.seen: list[tuple[float, Observation]] = []
         self.asked: list[tuple[float, bytes]] = []
         self.stores = True
+        self.refuses: Callable[[Observation], bool] = lambda _: False
+        self.recorded: list[Observation] = []
         self.wire: Callable[[float, bytes], list[tuple[float, bytes]]] = lambda after, data: [
             (after, data)
         ]
@@ -169,7 +172,12 @@ class World:
         observations = self.engine.observations()
         self.seen += [(self.now_s, observation) for observation in observations]
         if observations and self.stores:
-            self.engine.stored(len(observations), self.now)
+            for observation in observations:
+                if self.refuses(observation):
+                    self.engine.dropped(1, self.now)
+                else:
+                    self.recorded.append(observation)
+                    self.engine.stored(1, self.now)
             self._pump()
 
     def _wire_s(self, data: bytes) -> float:
