@@ -29,12 +29,15 @@ _PATTERN_WORDS = {
 class Settings(Generic[T]):
     """What was read from one TOML text: the value, or the faults that prevent one.
 
-    `value` is None exactly when `faults` holds at least one fault that is not a warning at the
+    `parsed` tells whether the text is TOML at all. `value` is None exactly when `faults` holds at least one fault that is not a warning at the
     time of reading. Cross-field faults are made with `fault` and kept by whoever checks.
     """
 
-    def __init__(self, value: T | None, faults: list[Fault], lines: Lines) -> None:
+    def __init__(
+        self, value: T | None, faults: list[Fault], lines: Lines, *, parsed: bool = True
+    ) -> None:
         self.value = value
+        self.parsed = parsed
         self.faults = faults
         self._lines = lines
 
@@ -50,9 +53,11 @@ def read(text: str, shape: type[T]) -> Settings[T]:
     try:
         document = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
-        return Settings(None, [_syntax_fault(error)], Lines(""))
+        return Settings(None, [_syntax_fault(error, text)], Lines(""), parsed=False)
     except RecursionError:
-        return Settings(None, [Fault(path="$", message="nested too deeply", line=1)], Lines(""))
+        return Settings(
+            None, [Fault(path="$", message="nested too deeply", line=1)], Lines(""), parsed=False
+        )
     lines = Lines(text)
     settings: Settings[T] = Settings(None, [], lines)
     for path, message in _faults(document, shape, ()):
@@ -68,11 +73,11 @@ def read(text: str, shape: type[T]) -> Settings[T]:
     return settings
 
 
-def _syntax_fault(error: tomllib.TOMLDecodeError) -> Fault:
+def _syntax_fault(error: tomllib.TOMLDecodeError, text: str) -> Fault:
     message = str(error)
     head, _, place = message.rpartition(" (at line ")
     digits = place.partition(",")[0]
-    line = int(digits) if digits.isdigit() else 0
+    line = int(digits) if digits.isdigit() else text.count("\n") + 1  # it ended too early
     return Fault(path="$", message=f"not TOML: {head or message}", line=line)
 
 

@@ -83,6 +83,8 @@ def _examine(path: Path) -> tuple[Configuration | None, list[Fault], bool]:
     faults = list(settings.faults)
     misshapen = {fault.path for fault in faults}
     stopping = settings.value is None
+    if not settings.parsed:
+        return None, faults, True
     salvage = Salvage(_document(text), Configuration)
     folder = path.absolute().parent
     told = set(misshapen)

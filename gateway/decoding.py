@@ -1,5 +1,6 @@
 """Captured bytes for the protocol engines: from the command line, a file or standard input."""
 
+import logging
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -31,6 +32,7 @@ def lines(
     Raises `UsageError` for an unknown protocol or a command line without bytes, `ProtocolError`
     for hex that is none.
     """
+    logging.getLogger("pymodbus").setLevel(logging.CRITICAL)  # our lines say it already
     return decode(
         protocol,
         _data(file, hexadecimal),

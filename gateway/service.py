@@ -180,7 +180,11 @@ class Service:
         while True:
             # Asked anew each time: a store that was not readable at first knows nothing yet.
             interval = unwatched(
-                self._store, point=GATEWAY_POINT, source=GATEWAY_POINT, level=None
+                self._store,
+                point=GATEWAY_POINT,
+                source=GATEWAY_POINT,
+                level=None,
+                now=self._started,
             ).details
             started = _own(
                 Subkind.STARTED,

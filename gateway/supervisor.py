@@ -12,7 +12,7 @@ from typing import Any
 
 import structlog
 
-from events.errors import LinkError, StoreError
+from events.errors import LinkError, NplusError, StoreError
 from events.kinds import Subkind
 from events.model import Observation
 from gateway.conditions import Conditions
@@ -141,7 +141,11 @@ class Supervisor:
         if self._conditions.set(
             self.id, Subkind.DRIVER, text, text=f"driver failed: {text}", source=self.id
         ):
-            self._log.error("driver failed", error=text, exc_info=defect)
+            self._log.error(
+                "driver failed",
+                error=text,
+                exc_info=None if isinstance(defect, NplusError) else defect,
+            )
 
     def _note_loss(self, text: str) -> None:
         self._lost += 1

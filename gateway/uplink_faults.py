@@ -1,5 +1,7 @@
 """From the state of the paths to a station to stored faults of this gateway."""
 
+import structlog
+
 from events.kinds import Subkind
 from gateway.conditions import Conditions
 from gateway.config_checks import GATEWAY_POINT
@@ -22,6 +24,7 @@ class UplinkFaults:
     def __init__(self, conditions: Conditions, paths: dict[str, frozenset[str]]) -> None:
         self._conditions = conditions
         self._untold = {station: set(names) for station, names in paths.items()}
+        self._log = structlog.get_logger()
 
     def heard(self, change: PathChange) -> None:
         """Turn a change into what it says of the path, and of the station behind it.
@@ -36,6 +39,7 @@ class UplinkFaults:
             self._conditions.set(
                 path_point, subkind, reason, text=change.text, source=GATEWAY_POINT
             )
+        self._tell(change, fault)
         untold = self._untold[change.station]
         untold.discard(change.path)
         if change.station_up or not untold:
@@ -46,3 +50,10 @@ class UplinkFaults:
                 text="" if change.station_up else change.text,
                 source=GATEWAY_POINT,
             )
+
+    def _tell(self, change: PathChange, fault: PathFault) -> None:
+        log = self._log.bind(station=change.station, path=change.path)
+        if change.up:
+            log.info("path up")
+        else:
+            log.warning("path down", reason=fault.value, text=change.text)

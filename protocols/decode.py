@@ -77,10 +77,15 @@ def decode(
 
 
 def _shown(line: Line) -> Line:
-    return {
-        name: _observation(value) if isinstance(value, Observation) else value
-        for name, value in line.items()
-    }
+    return {name: _value(name, value) for name, value in line.items()}
+
+
+def _value(name: str, value: object) -> object:
+    if isinstance(value, Observation):
+        return _observation(value)
+    if name == "frame" and isinstance(value, dict):
+        return {**value, "valid": True}  # only checked frames come this far
+    return value
 
 
 def _observation(observation: Observation) -> Line:

@@ -9,7 +9,7 @@ from typing import Protocol
 
 from events.calendar import rfc3339
 from events.kinds import Kind, Qualifier, Subkind
-from events.model import Observation, Record, Scalar
+from events.model import Instant, Observation, Record, Scalar
 
 
 class Memory(Protocol):
@@ -40,15 +40,25 @@ def stored_level(memory: Memory, point: str, kind: str, subkind: str) -> bool | 
 
 
 def unwatched(
-    memory: Memory, *, point: str, source: str, level: Scalar | None, quality: str = "good"
+    memory: Memory,
+    *,
+    point: str,
+    source: str,
+    level: Scalar | None,
+    now: Instant,
+    quality: str = "good",
 ) -> Observation:
     """Return the event for the time in which nobody watched a point, ending now.
 
-    `from` and `to` are in the details as RFC 3339 where a wall time is known; `why` is one of
-    `first-start`, `stopped`, `killed`, `machine-restarted`.
+    `from` and `to` are in the details as RFC 3339 where a wall time is known, and as monotonic
+    microseconds; `from` is the last stored event, so the interval is at most that long. `why` is
+    one of `first-start`, `stopped`, `killed`, `machine-restarted`.
     """
     last = memory.last_record()
-    details: dict[str, Scalar] = {"why": _why(memory, last)}
+    to_us = round(now.monotonic * 1_000_000)
+    details: dict[str, Scalar] = {"why": _why(memory, last), "to_monotonic_us": to_us}
+    if now.wall is not None:
+        details["to"] = rfc3339(round(now.wall * 1_000_000))
     if last is not None:
         details["from_monotonic_us"] = last.stamp.monotonic_us
         details["from_boot_id"] = last.stamp.boot_id
@@ -61,6 +71,7 @@ def unwatched(
         source=source,
         value=level,
         quality=quality,
+        edge_us=to_us,
         details=details,
     )
 

@@ -56,7 +56,7 @@ class Answers:
     async def _status(self) -> AsyncIterator[object]:
         now = self._clock.now()
         supervision = self._intake.supervision
-        states = [supervision.state(name) for name in self._enrolment.names]
+        states = [supervision.state(name, now.monotonic) for name in self._enrolment.names]
         yield {
             "name": self._config.name,
             "listen": self._hub.address,
@@ -84,10 +84,11 @@ class Answers:
     def _row(self, name: str, report: GatewayReport) -> dict[str, Any]:
         supervision = self._intake.supervision
         seen_us = self._intake.seen_us.get(name, report.last_seen_us)
-        silent_s = supervision.silent_s(name, self._clock.now().monotonic)
+        now_s = self._clock.now().monotonic
+        silent_s = supervision.silent_s(name, now_s)
         return {
             "name": name,
-            "state": supervision.state(name).value,
+            "state": supervision.state(name, now_s).value,
             "last_seen": None if seen_us is None else rfc3339(seen_us),
             "silent_s": None if silent_s is None else round(silent_s, 1),
             "log_id": report.log_id,
@@ -101,7 +102,7 @@ class Answers:
             "logs": report.logs,
             "paths": [
                 {"name": path, "state": state.value}
-                for path, state in supervision.paths(name).items()
+                for path, state in supervision.paths(name, now_s).items()
             ],
             "program": self._intake.programs.get(name),
             "public_key": self._enrolment.names.get(name),

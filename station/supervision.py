@@ -12,12 +12,14 @@ from enum import StrEnum
 
 from events.kinds import Qualifier
 
+SILENT_S = 10.0  # a gateway that lives says something at least every 3 s
 PATHS_MAX = 8  # a gateway names its paths itself; more than these are not told apart
 
 
 class GatewayState(StrEnum):
     UNKNOWN = "unknown"  # heard before this start, not yet since
     CONNECTED = "connected"
+    SILENT = "silent"  # no word for longer than any heartbeat, not yet for so long as to be lost
     LOST = "lost"
     NEVER_SEEN = "never-seen"
     REVOKED = "revoked"
@@ -124,7 +126,7 @@ class Supervision:
         drained, self._changes = self._changes, []
         return drained
 
-    def state(self, gateway: str) -> GatewayState:
+    def state(self, gateway: str, now: float) -> GatewayState:
         """Return how a gateway is; `revoked` for one that is not watched."""
         watched = self._gateways.get(gateway)
         if watched is None:
@@ -133,19 +135,19 @@ class Supervision:
             return GatewayState.NEVER_SEEN
         if watched.lost:
             return GatewayState.LOST
-        return GatewayState.CONNECTED if watched.heard else GatewayState.UNKNOWN
+        return _heard_state(watched, now)
 
     def silent_s(self, gateway: str, now: float) -> float | None:
         """Return the seconds since the last word in this start, or None if there was none."""
         watched = self._gateways.get(gateway)
         return now - watched.since if watched is not None and watched.heard else None
 
-    def paths(self, gateway: str) -> dict[str, GatewayState]:
+    def paths(self, gateway: str, now: float) -> dict[str, GatewayState]:
         """Return how each path that was ever used is. A lost gateway has no path that is up."""
         watched = self._gateways.get(gateway)
         if watched is None:
             return {}
-        return {name: _path_state(watched, path) for name, path in watched.paths.items()}
+        return {name: _path_state(watched, path, now) for name, path in watched.paths.items()}
 
     def _change(
         self, gateway: str, path: str | None, watched: _Watched, qualifier: Qualifier, now: float
@@ -165,7 +167,12 @@ def _forget_one(paths: dict[str, _Watched]) -> bool:
     return True
 
 
-def _path_state(gateway: _Gateway, path: _Watched) -> GatewayState:
-    if gateway.lost or path.lost:
-        return GatewayState.LOST
-    return GatewayState.CONNECTED if path.heard else GatewayState.UNKNOWN
+def _path_state(gateway: _Gateway, path: _Watched, now: float) -> GatewayState:
+    return GatewayState.LOST if gateway.lost or path.lost else _heard_state(path, now)
+
+
+def _heard_state(watched: _Watched, now: float) -> GatewayState:
+    """Return the state of what is not announced as lost: no answer is never shown as fine."""
+    if not watched.heard:
+        return GatewayState.UNKNOWN
+    return GatewayState.SILENT if now - watched.since > SILENT_S else GatewayState.CONNECTED

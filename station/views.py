@@ -31,6 +31,7 @@ _KIND_STYLES = {
 _QUALIFIER_SIGNS = {Qualifier.NEW: "●", Qualifier.RESTORE: "○", Qualifier.STILL: "◐"}
 _STATE_STYLES = {
     "connected": ("●", "green"),
+    "silent": ("◌", "bold yellow"),
     "lost": ("✖", "bold white on red"),
     "unknown": ("?", "bold yellow"),
     "never-seen": ("?", "bold yellow"),

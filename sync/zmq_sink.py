@@ -287,6 +287,7 @@ class Hub:
                 self._follow(connection, tasks)
 
     def _key_refused(self, key: str, address: str) -> None:
+        self.refused += 1
         text = f"the key {key}, used from {address}, is not enrolled"
         self._notice(Notice(reason=Subkind.KEY_REFUSED, text=text, key=key), None)
 

@@ -68,7 +68,7 @@ class ContactPoint:
         if self._watched:
             return []
         self._watched = True
-        gap = unwatched(self._memory, point=self.id, source=SOURCE, level=active)
+        gap = unwatched(self._memory, point=self.id, source=SOURCE, level=active, now=now)
         return [gap]
 
     def edge(self, *, level: bool, at_us: int, lost: int = 0) -> list[Observation]:

@@ -7,7 +7,7 @@ unwatched time, and a change only where the level differs from the one last stor
 from dataclasses import dataclass
 
 from events.kinds import Kind, Qualifier, Subkind
-from events.model import RAW_LENGTH_MAX, Native, Observation, Scalar
+from events.model import RAW_LENGTH_MAX, Instant, Native, Observation, Scalar
 from protocols.levels import Memory, stored_level, unwatched
 from protocols.modbus.map import Reading
 from protocols.modbus.sections import Point
@@ -80,7 +80,7 @@ class Watch:
         found = []
         if not self._seen:
             self._seen = True
-            found.append(self._unwatched(reading))
+            found.append(self._unwatched(reading, now_s))
         found += self._fault(self._unreadable, Subkind.COMMUNICATION, False, reading, evidence)
         found += self._fault(
             self._senseless, Subkind.SENSOR, reading.value is None, reading, evidence
@@ -113,13 +113,14 @@ class Watch:
             )
         ]
 
-    def _unwatched(self, reading: Reading) -> Observation:
+    def _unwatched(self, reading: Reading, now_s: float) -> Observation:
         quality = "invalid" if reading.value is None else "good"
         return unwatched(
             self._memory,
             point=self.point.id,
             source=self._source,
             level=reading.value,
+            now=Instant(monotonic=now_s),
             quality=quality,
         )
 

@@ -11,7 +11,7 @@ from buffer.log import EventLog
 from buffer.store import Store
 from buffer.writer_thread import Steps
 from events.errors import StoreError, StoreFull
-from events.model import Observation
+from events.model import Instant, Observation, Scalar
 from events.replication import Lane
 from protocols.levels import Memory, stored_level, unwatched
 from sync.log import Log
@@ -101,13 +101,19 @@ def test_lanes_are_read_through_the_store(tmp_path: Path) -> None:
     asyncio.run(scenario())
 
 
+def _interval(store: Store) -> dict[str, Scalar]:
+    now = Instant(monotonic=5.0, wall=1_800_000_000.0)
+    interval = unwatched(store, point="p", source="s", level=True, now=now).details
+    assert interval["to"] == "2027-01-15T08:00:00.000Z"
+    assert interval["to_monotonic_us"] == 5_000_000
+    return interval
+
+
 def test_memory_answers_after_a_restart_and_follows_the_run(tmp_path: Path) -> None:
     async def first() -> None:
         async with store_at(tmp_path) as store:
             assert store.last_record() is None
-            assert unwatched(store, point="p", source="s", level=True).details["why"] == (
-                "first-start"
-            )
+            assert _interval(store)["why"] == ("first-start")
             await store.record([panic(1, raw=b"one", source="gpio")])
             assert stored_level(store, "hall/panic", "alarm", "panic") is True
             assert store.last_record() is None  # the last moment of the run before this one
@@ -121,7 +127,7 @@ def test_memory_answers_after_a_restart_and_follows_the_run(tmp_path: Path) -> N
             assert stored_level(store, "hall/panic", "alarm", "panic") is True
             await store.record([panic(2, qualifier="restore")])
             assert stored_level(store, "hall/panic", "alarm", "panic") is False
-            assert unwatched(store, point="p", source="s", level=True).details["why"] == "killed"
+            assert _interval(store)["why"] == "killed"
 
     asyncio.run(first())
     asyncio.run(second())

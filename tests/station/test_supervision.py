@@ -2,7 +2,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from events.kinds import Qualifier
-from station.supervision import PATHS_MAX, Change, GatewayState, Known, Supervision
+from station.supervision import PATHS_MAX, SILENT_S, Change, GatewayState, Known, Supervision
 
 NEW, RESTORE = Qualifier.NEW, Qualifier.RESTORE
 LOST_AFTER_S = 90.0
@@ -24,10 +24,12 @@ def test_silence_is_announced_exactly_when_the_time_is_over_and_once() -> None:
     assert supervision.deadline() == 100.0
     supervision.timeout(99.999)
     assert supervision.changes() == []
-    assert supervision.state("g1") is GatewayState.CONNECTED
+    assert supervision.state("g1", 20.0) is GatewayState.CONNECTED
+    assert supervision.state("g1", 20.1) is GatewayState.SILENT
+    assert supervision.paths("g1", 20.1) == {"lan": GatewayState.SILENT}
     supervision.timeout(100.0)
     assert supervision.changes() == [Change(gateway="g1", path=None, qualifier=NEW, silent_s=90.0)]
-    assert supervision.state("g1") is GatewayState.LOST
+    assert supervision.state("g1", 100.0) is GatewayState.LOST
     assert supervision.deadline() is None
     supervision.timeout(10_000.0)
     assert supervision.changes() == []
@@ -41,7 +43,7 @@ def test_the_first_word_after_a_silence_ends_it_once() -> None:
     supervision.heard("g1", "lan", 200.0)
     supervision.heard("g1", "lan", 201.0)
     assert told(supervision) == [(None, RESTORE)]
-    assert supervision.state("g1") is GatewayState.CONNECTED
+    assert supervision.state("g1", 201.0) is GatewayState.CONNECTED
     assert supervision.deadline() == 291.0
 
 
@@ -52,35 +54,35 @@ def test_a_word_from_before_the_silence_ends_nothing() -> None:
     supervision.changes()
     supervision.heard("g1", "lan", 10.0)
     assert supervision.changes() == []
-    assert supervision.state("g1") is GatewayState.LOST
+    assert supervision.state("g1", 100.0) is GatewayState.LOST
     supervision.heard("g1", "lan", 100.5)
     assert told(supervision) == [(None, RESTORE)]
 
 
 def test_one_that_never_spoke_is_neither_fine_nor_quiet_about_it() -> None:
     supervision = watching()
-    assert supervision.state("g1") is GatewayState.NEVER_SEEN
+    assert supervision.state("g1", 0.0) is GatewayState.NEVER_SEEN
     supervision.timeout(90.0)
     assert told(supervision) == [(None, NEW)]
-    assert supervision.state("g1") is GatewayState.NEVER_SEEN
+    assert supervision.state("g1", 90.0) is GatewayState.NEVER_SEEN
     supervision.heard("g1", "lan", 95.0)
     assert told(supervision) == [(None, RESTORE)]
 
 
 def test_after_a_restart_one_that_was_there_is_unknown_until_heard_or_lost() -> None:
     supervision = watching(Known(seen=True), now=1000.0)
-    assert supervision.state("g1") is GatewayState.UNKNOWN
+    assert supervision.state("g1", 1000.0) is GatewayState.UNKNOWN
     assert supervision.silent_s("g1", 1001.0) is None
     supervision.timeout(1089.9)
-    assert supervision.state("g1") is GatewayState.UNKNOWN
+    assert supervision.state("g1", 1089.9) is GatewayState.UNKNOWN
     supervision.timeout(1090.0)
     assert told(supervision) == [(None, NEW)]
-    assert supervision.state("g1") is GatewayState.LOST
+    assert supervision.state("g1", 1090.0) is GatewayState.LOST
 
 
 def test_after_a_restart_one_that_was_lost_stays_lost_and_is_not_announced_again() -> None:
     supervision = watching(Known(seen=True, lost=True), now=1000.0)
-    assert supervision.state("g1") is GatewayState.LOST
+    assert supervision.state("g1", 1000.0) is GatewayState.LOST
     assert supervision.deadline() is None
     supervision.timeout(9999.0)
     assert supervision.changes() == []
@@ -95,9 +97,9 @@ def test_a_path_that_falls_silent_while_another_lives_is_named_once() -> None:
     for second in range(3, 300, 3):
         supervision.heard("g1", "lte", float(second))
         supervision.timeout(float(second))
-        assert ("lan" in supervision.paths("g1")) is True
+        assert ("lan" in supervision.paths("g1", float(second))) is True
     assert told(supervision) == [("lan", NEW)]
-    assert supervision.paths("g1") == {
+    assert supervision.paths("g1", 297.0) == {
         "lan": GatewayState.LOST,
         "lte": GatewayState.CONNECTED,
     }
@@ -113,7 +115,7 @@ def test_when_all_paths_fall_silent_it_is_the_gateway_alone_that_is_lost() -> No
     assert told(supervision) == []
     supervision.timeout(92.0)
     assert told(supervision) == [(None, NEW)]
-    assert set(supervision.paths("g1").values()) == {GatewayState.LOST}
+    assert set(supervision.paths("g1", 92.0).values()) == {GatewayState.LOST}
     supervision.heard("g1", "lte", 500.0)
     assert told(supervision) == [(None, RESTORE)]  # the other path has its own time from here
     supervision.heard("g1", "lte", 589.0)
@@ -124,7 +126,7 @@ def test_when_all_paths_fall_silent_it_is_the_gateway_alone_that_is_lost() -> No
 
 def test_a_path_that_was_lost_before_a_restart_is_not_announced_again() -> None:
     supervision = watching(Known(seen=True, paths=(("lan", True), ("lte", False))), now=0.0)
-    assert supervision.paths("g1") == {
+    assert supervision.paths("g1", 0.0) == {
         "lan": GatewayState.LOST,
         "lte": GatewayState.UNKNOWN,
     }
@@ -139,18 +141,18 @@ def test_paths_that_a_gateway_makes_up_without_end_are_not_remembered() -> None:
     supervision = watching()
     for number in range(1000):
         supervision.heard("g1", f"path-{number}", 0.0)
-    assert len(supervision.paths("g1")) == PATHS_MAX
+    assert len(supervision.paths("g1", 0.0)) == PATHS_MAX
 
 
 def test_strangers_and_revoked_gateways_are_not_missed() -> None:
     supervision = watching()
     supervision.heard("stranger", "lan", 0.0)
-    assert supervision.state("stranger") is GatewayState.REVOKED
+    assert supervision.state("stranger", 0.0) is GatewayState.REVOKED
     supervision.heard("g1", "lan", 0.0)
     supervision.revoke("g1")
     supervision.timeout(1000.0)
     assert supervision.changes() == []
-    assert supervision.state("g1") is GatewayState.REVOKED
+    assert supervision.state("g1", 0.0) is GatewayState.REVOKED
     assert supervision.deadline() is None
 
 
@@ -183,11 +185,11 @@ def test_news_and_restores_alternate_and_silence_never_looks_good(
             announced[change.path] = begins
         if step == "restart":
             paths = tuple(
-                (name, announced.get(name, False)) for name in sorted(supervision.paths("g1"))
+                (name, announced.get(name, False)) for name in sorted(supervision.paths("g1", now))
             )
             known = Known(seen=seen, lost=announced.get(None, False), paths=paths)
             supervision, heard_at = watching(known, now), None
             assert supervision.changes() == []
-        if supervision.state("g1") is GatewayState.CONNECTED:
+        if supervision.state("g1", now) is GatewayState.CONNECTED:
             assert heard_at is not None
-            assert now - heard_at < LOST_AFTER_S
+            assert now - heard_at <= SILENT_S
