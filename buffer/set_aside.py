@@ -52,6 +52,15 @@ def set_aside(path: Path, error: StoreError) -> SetAside:
     return SetAside(path=target, state=error.state, why=str(error))
 
 
+def lying_beside(path: Path) -> list[str]:
+    """Return the names of the files that were set aside for the one at `path`, newest last."""
+    try:
+        found = [each.name for each in path.parent.glob(f"{path.name}.*-*")]
+    except OSError:
+        return []
+    return sorted(name for name in found if not name.endswith(_COMPANIONS))
+
+
 def _refuse_empty(path: Path) -> None:
     """Raise `StoreCorrupt` for a file of no length: SQLite would take it for a new one."""
     with translated(f"cannot look at {path}"):

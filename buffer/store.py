@@ -17,6 +17,7 @@ from buffer.entries import pending
 from buffer.log import FILE_NAME
 from buffer.memory import readable
 from buffer.recovery import Recovery
+from buffer.set_aside import lying_beside
 from buffer.unsent import OldestUnsent
 from buffer.writer_thread import BoundReached
 from events.errors import StoreCorrupt, StoreError
@@ -241,6 +242,7 @@ class Store:
             "kept": recovery.kept_total,
             "refused": recovery.refused_total,
             "forgotten": disk.memory.forgotten_count,
+            "set_aside": lying_beside(self._disk.path),
         }
 
     async def tail(self, after: int, limit: int) -> list[Event]:

@@ -38,6 +38,10 @@ LAST_RECORD_S = 1.0
 BEAT_S = 2.0
 SILENT_BEATS_MAX = 3  # one alone may be our own sleep: a process that was stopped and goes on
 WRITER_SILENT_S = 15.0  # a disk may be slow for seconds; a writer silent for longer hangs
+_SET_ASIDE_HINT = (
+    "a newer program reads what it wrote: install it again and put the file back; keep a damaged"
+    " one to be read by hand; move the file away when it is dealt with"
+)
 NO_SOCKET = "no status socket"
 
 
@@ -215,6 +219,7 @@ class Service:
             if silent_beats >= SILENT_BEATS_MAX:
                 os._exit(EX_SOFTWARE)  # a stop would wait for the same thread
             store = self._store.status()
+            self._name_set_aside(store["set_aside"])
             if store["state"] != state:
                 state = store["state"]
                 notify(f"STATUS=store {state}, watching {len(self._lines)} lines")
@@ -223,6 +228,18 @@ class Service:
                     self._conditions.reread()
                 say("store", state=state, text=store.get("text", ""), hint=store.get("hint", ""))
             await asyncio.sleep(pause_s)
+
+    def _name_set_aside(self, names: Sequence[str]) -> None:
+        """Keep a fault for as long as a file lies there that may hold undelivered events."""
+        text = f"set aside, and not delivered from: {', '.join(names)}; {_SET_ASIDE_HINT}"
+        if self._conditions.set(
+            GATEWAY_POINT,
+            Subkind.STORE,
+            ", ".join(names),
+            text=text if names else "",
+            source=GATEWAY_POINT,
+        ):
+            self._log.error("store files set aside", files=list(names), hint=_SET_ASIDE_HINT)
 
     @asynccontextmanager
     async def _socket(self) -> AsyncIterator[None]:

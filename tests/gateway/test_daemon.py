@@ -8,6 +8,7 @@ import sqlite3
 import sys
 import time
 from collections.abc import Callable, Coroutine
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -285,6 +286,28 @@ def test_a_folder_that_takes_no_writes_is_told_and_stops_nobody(tmp_path: Path) 
         asked = time.monotonic()
         assert await site.stop() == 0, site.said()
         assert time.monotonic() - asked < 5
+
+    play(tmp_path, story)
+
+
+def test_a_store_of_a_newer_program_is_named_until_somebody_deals_with_it(tmp_path: Path) -> None:
+    async def story(site: Site) -> None:
+        await site.start()
+        await site.stop()
+        (file,) = (site.folder / "data").glob("*.db")
+        with closing(sqlite3.connect(file)) as newer:
+            newer.execute("PRAGMA user_version = 2000")
+        await site.start()
+        fault = await site.event("store", "new", "gateway")
+        assert "events.db.newer-version-1" in fault["text"]
+        status = await site.status()
+        assert status["store"]["state"] == "ok"
+        assert any("newer program" in each["text"] for each in status["faults"])
+        assert "store files set aside" in site.said()
+        for each in (site.folder / "data").glob("events.db.newer-version-1*"):
+            each.rename(site.folder / each.name)
+        await site.event("store", "restore", "gateway")
+        assert await site.stop() == 0
 
     play(tmp_path, story)
 
