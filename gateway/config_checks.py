@@ -4,6 +4,7 @@ import os
 import stat
 from collections.abc import Callable, Iterable, Iterator
 from enum import Enum
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,8 @@ from sync.zmq_loop import endpoint
 
 GATEWAY_POINT = "gateway"
 GPIO_LINE = "gpio"
+# Packages that we do not bring: gpiozero's factories are for those who have them.
+_FACTORY_MODULES = {"libgpiod": "gpiod", "lgpio": "lgpio", "rpigpio": "RPi", "pigpio": "pigpio"}
 STORE_POINT = "store"
 RESERVED = (GATEWAY_POINT, GPIO_LINE, STORE_POINT)
 MODBUS_TCP_PORT = 502
@@ -124,6 +127,14 @@ def _drivers(sections: dict[str, Any]) -> Iterator[Finding]:
     pins = sections.get("gpio")
     if pins is not None:
         yield from _placed(("gpio",), gpio.check(pins, bench=bench))
+        module = _FACTORY_MODULES.get(pins.factory)
+        if module is not None and find_spec(module) is None:
+            yield (
+                ("gpio", "factory"),
+                f"factory {pins.factory!r} needs the Python package {module!r}, which this"
+                " environment does not have; the default, libgpiod, needs nothing more",
+                Severity.WARNING,
+            )
     if not any(sections.get(name) for name in ("bus", "receiver", "gpio")):
         yield (), "no [[bus]], no [[receiver]], no [gpio]: nothing is watched", Severity.WARNING
 
