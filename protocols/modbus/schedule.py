@@ -7,6 +7,9 @@ also waits until probes take no more of the time than silent units leave over: t
 the others then stays within `MEAN_RISE` of what it is when all answer. Reads keep to the grid of
 their period: what a probe delayed is made up for, up to `ARREARS_MAX` periods.
 
+The grids of the units are spread evenly over the period. Units that die together are then found out
+one by one, each in its own share of the period, and not all while the same healthy unit is due.
+
 An untrusted unit is asked the very request it left unanswered and no other. Its first answer is a
 sign of life and no more; it is trusted again with the second in a row. On RTU, where nothing
 numbers the answers, one that is later than any window is then never taken for an answer to another
@@ -22,6 +25,7 @@ from protocols.modbus.watch import Watch
 
 ARREARS_MAX = 10
 MEAN_RISE = 0.1
+SPREAD_STEP = 0.25  # of a period: the most by which a read comes early to reach its place
 SHARE_USED = 0.8  # of the time that may go to probes: reads do not all cost the same
 BACKOFF_MIN_S = 1.0
 BACKOFF_MAX_S = 40.0
@@ -34,6 +38,7 @@ _SLACK = {"high": 0.0, "normal": 1.0, "low": 4.0}
 class Item:
     """One read with its place in time.
 
+    offset_s: by how much the grid of its period is yet to be moved, to earlier times.
     hold_until: not before this, whatever is due: the unit said that it is busy.
     refusals: exceptions in a row.
     skips_same: an answer equal to `last_pdu`, the one before, says nothing new.
@@ -46,6 +51,7 @@ class Item:
     period_s: float
     slack_s: float
     due: float = 0.0
+    offset_s: float = 0.0
     hold_until: float = 0.0
     served_at: float = -float("inf")
     refusals: int = 0
@@ -96,10 +102,12 @@ class Schedule:
         self._retries = retries
         self._failed_until = -float("inf")
         self._failed_cost_s = 0.0
+        self._origin_s = 0.0
 
     def restart(self, now_s: float) -> None:
         """Begin on a line just opened: everything is due, and nobody has answered yet."""
         self._failed_until = -float("inf")
+        self._origin_s = now_s
         for unit in self._polled:
             unit.trusted = False
             unit.misses = 0
@@ -141,6 +149,7 @@ class Schedule:
             unit.backoff_s = BACKOFF_MIN_S
             for other in unit.items:
                 other.due = now_s
+                other.offset_s = self._offset_s(other)
         self._served(item, now_s)
         return True
 
@@ -182,9 +191,17 @@ class Schedule:
             now_s >= self._failed_until + self._patience_s(self._failed_cost_s)
         )
 
+    def _offset_s(self, item: Item) -> float:
+        """Return how far a read is behind its place, if those of the units are spread evenly."""
+        place = (self._polled.index(item.unit) + 1) / len(self._polled)
+        return (item.due - self._origin_s - place * item.period_s) % item.period_s
+
     def _served(self, item: Item, now_s: float) -> None:
         item.served_at = now_s
-        item.due = max(item.due + item.period_s, now_s - ARREARS_MAX * item.period_s)
+        step_s = min(item.offset_s, SPREAD_STEP * item.period_s)
+        item.offset_s -= step_s
+        due = item.due + item.period_s - step_s
+        item.due = max(due, now_s - ARREARS_MAX * item.period_s)
 
     def _backoff_max_s(self, unit: UnitState) -> float:
         """Return the longest pause that still lets every silent unit be asked within `NOTICE_S`."""

@@ -14,6 +14,9 @@ WATCHED_S = 60.0
 NOTICED_S = 60.0
 MEAN_RISE_MAX = 1.1
 ROUNDING_S = 1e-6
+SETTLED_S = 30.3
+FOUND_OUT_S = 25.0
+EXCHANGE_S = 0.05  # a read at 9600 baud that was begun just before another one became due
 
 
 def bus(driver: str, count: int, period_s: float) -> Bus:
@@ -69,6 +72,64 @@ def test_healthy_units_keep_their_period_while_others_are_dead(
     assert longest <= longest_before + probe_s + ROUNDING_S
     faults = [seen.point for _, seen in disturbed.seen if seen.kind == "fault"]
     assert sorted(faults) == sorted(f"bus/u{unit}" for unit in gone), "one each, and no other"
+
+
+DEATHS = [
+    (driver, count, dead, period_s)
+    for driver in ("rtu", "tcp")
+    for count in (8, 16)
+    for dead in sorted({1, count // 4, count // 2, count - 1})
+    for period_s in (0.5, 1.0, 5.0)
+    if (driver, count, period_s) != ("rtu", 16, 0.5)  # more than the line can carry
+]
+
+
+def allowed_lateness_s(config: Bus, dead: int, period_s: float) -> float:
+    """Return by how much a read may come late when so many units die at once.
+
+    One probe where the share of the period that is a unit's own holds one. Where it does not, each
+    of the dead that is due before may add what is missing, and a retry of the first as well: who
+    died with it shows only by being asked.
+    """
+    unit = config.unit[0]
+    probe_s = config.timeout_s(unit) + config.late_window_s(unit)
+    missing_s = max(0.0, probe_s - period_s / len(config.unit))
+    return probe_s + (dead * missing_s if dead > 1 else 0.0)
+
+
+@pytest.mark.parametrize("place", ["first", "scattered"])
+@pytest.mark.parametrize(("driver", "count", "dead", "period_s"), DEATHS)
+def test_units_that_die_together_are_found_out_one_by_one(
+    driver: str, count: int, dead: int, period_s: float, place: str
+) -> None:
+    config = bus(driver, count, period_s)
+    order = list(range(1, count + 1))
+    if place == "scattered":
+        order.sort(key=lambda unit: (unit * 5) % 17)
+    gone = set(order[:dead])
+    healthy = set(order) - gone
+    undisturbed, found = world(config, set()), world(config, set())
+    for each in (undisturbed, found):
+        each.run(SETTLED_S)
+        each.asked.clear()
+    died_s = found.now_s
+    for unit in gone:
+        found.units[unit].misbehaviour = Misbehaviour.SILENT
+    undisturbed.run(WATCHED_S)
+    found.run(WATCHED_S)
+    mean_before, longest_before = periods(undisturbed, healthy)
+    mean, longest = periods(found, healthy)
+    assert mean <= MEAN_RISE_MAX * mean_before
+    late_s = longest - longest_before
+    assert late_s <= allowed_lateness_s(config, dead, period_s) + EXCHANGE_S
+    faults = {seen.point: at_s - died_s for at_s, seen in found.seen if seen.kind == "fault"}
+    assert set(faults) == {f"bus/u{unit}" for unit in gone}
+    assert max(faults.values()) <= FOUND_OUT_S
+    for unit in gone:
+        found.units[unit].misbehaviour = None
+    found.run(NOTICED_S)
+    back = {seen.point for _, seen in found.seen if seen.qualifier == "restore"}
+    assert back == set(faults)
 
 
 @pytest.mark.parametrize("driver", ["rtu", "tcp"])
