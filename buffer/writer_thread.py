@@ -185,8 +185,8 @@ class WriterThread:
             while not self._finished():
                 self._drain(block=self._idle())
                 self._turn()
-            self._close()
         finally:
+            self._close()
             self._hand(self._answers.deliver_end)
 
     def _finished(self) -> bool:
