@@ -16,7 +16,9 @@ Contact (a level that the gateway watches)
 
 Module (polled registers)
     A level is *seen* when the module answered it in two polls of one watch, the second at least
-    `margin_s` before the watch ended; unseen when it never answered it; otherwise doubtful.
+    `margin_s` before the watch ended; unseen when it never answered it; otherwise doubtful. An
+    answer tells of the level at the moment when the module read it, which may be over by the time
+    when the answer leaves.
 
 A seen level must be an event when it differs from every level that may have been stored last: that
 is also how a change in the time when nobody watched is found at the next start, and why a pulse
@@ -63,6 +65,14 @@ class Seen:
     since_s: float
 
 
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """One answer of a module: when it read the level, and when the answer had left."""
+
+    read_s: float
+    left_s: float
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Message:
     """One message of a panel: the end of the transmission that counted, and its acknowledgement."""
@@ -103,10 +113,10 @@ def contact_sight(
 
 
 def module_sight(
-    run: Run, watches: Iterable[Watch], answers: Sequence[float], *, margin_s: float
+    run: Run, watches: Iterable[Watch], answers: Sequence[Answer], *, margin_s: float
 ) -> Seen:
-    """Judge one run of a polled input by the moments at which the module answered it."""
-    own = [moment for moment in answers if run.from_s <= moment < run.to_s]
+    """Judge one run of a polled input by the answers that told of its level."""
+    own = [each.left_s for each in answers if run.from_s <= each.read_s < run.to_s]
     for watch in watches:
         mine = [moment for moment in own if watch.joined_s <= moment < watch.ended_s]
         if len(mine) >= 2 and mine[1] + margin_s <= watch.ended_s:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 import msgspec
 
 from hil.acceptance import (
+    Answer,
     Message,
     Seen,
     Watch,
@@ -72,10 +73,11 @@ def module_books(
     ]
 
     def history(point: str) -> list[Seen]:
-        answers = {True: [], False: []}  # type: dict[bool, list[float]]
+        answers: dict[bool, list[Answer]] = {True: [], False: []}
         for entry in entries:
             if entry.event == "answered" and entry.point == point:
-                answers[bool(entry.on)].append(entry.at_s)
+                read_s = entry.at_s if entry.read_s is None else entry.read_s
+                answers[bool(entry.on)].append(Answer(read_s, entry.at_s))
         return [
             module_sight(run, watched, answers[run.on], margin_s=MARGIN_S)
             for run in runs(_levels(entries, point), era.end_s)

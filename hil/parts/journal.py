@@ -19,6 +19,7 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     at_s: monotonic seconds (CLOCK_MONOTONIC, one clock for every process of a machine).
     event: `level`, `joined`, `watching`, `ended`, `answered`, `sent`, `acknowledged` …
     accepted: whether the gateway took it in, where the device can know that.
+    read_s: when the device looked at the level that it tells of, where that was earlier.
     """
 
     at_s: float
@@ -28,6 +29,7 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     on: bool | None = None
     accepted: bool | None = None
     text: str = ""
+    read_s: float | None = None
 
 
 class Journal:
@@ -59,6 +61,7 @@ class Journal:
         accepted: bool | None = None,
         text: str = "",
         at_s: float | None = None,
+        read_s: float | None = None,
     ) -> Entry:
         """Write down what happens now. Raises `OverflowError` beyond `ENTRIES_MAX` entries."""
         if len(self.entries) >= ENTRIES_MAX:
@@ -71,6 +74,7 @@ class Journal:
             on=on,
             accepted=accepted,
             text=text,
+            read_s=read_s,
         )
         self.entries.append(entry)
         if self._file:

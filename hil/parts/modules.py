@@ -18,7 +18,8 @@ class Modules:
     """Units whose discrete inputs are points.
 
     Its journal: `level` (point, on), an input changed; `answered` (point, on), the bytes of an
-    answer that says so went onto the line.
+    answer that says so went onto the line; `read_s` is when the unit took the level for it. A level
+    may change in between, and the answer still tells of the one before.
     """
 
     def __init__(self, inputs: Mapping[int, Mapping[int, str]], journal: Journal) -> None:
@@ -53,7 +54,8 @@ class Modules:
     def hear(self, bus: SimulatedBus, data: bytes, send: Callable[[bytes], None]) -> None:
         """Take bytes from a master; answer after the time that a unit takes."""
         known = {number: len(unit.journal) for number, unit in self.units.items()}
-        replies = bus.receive(data, time.monotonic())
+        read_s = time.monotonic()
+        replies = bus.receive(data, read_s)
         served = [
             (unit.unit, entry)
             for unit in self.units.values()
@@ -63,9 +65,11 @@ class Modules:
         for reply in replies:
             loop.call_later(reply.after_s, send, reply.data)
         if replies:
-            loop.call_later(max(reply.after_s for reply in replies), self._answered, served)
+            loop.call_later(
+                max(reply.after_s for reply in replies), self._answered, served, read_s
+            )
 
-    def _answered(self, served: list[tuple[int, Entry]]) -> None:
+    def _answered(self, served: list[tuple[int, Entry]], read_s: float) -> None:
         for number, entry in served:
             response = entry.response
             if entry.request.fc != READ_DISCRETE_INPUTS or response is None or not response.bits:
@@ -73,7 +77,7 @@ class Modules:
             for index, on in enumerate(response.bits[: entry.request.count or 0]):
                 point = self._inputs[number].get((entry.request.address or 0) + index)
                 if point is not None:
-                    noted = self.journal.note("answered", point=point, on=bool(on))
+                    noted = self.journal.note("answered", point=point, on=bool(on), read_s=read_s)
                     self._answered_s[point] = noted.at_s
 
 

@@ -126,7 +126,7 @@ def check(seed: int, blows: int) -> None:
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("seed", [1, 2])
 def test_random_kills_and_cuts_lose_nothing_and_double_nothing(seed: int) -> None:
-    check(seed, blows=8)
+    check(seed, blows=15)
 
 
 @pytest.mark.soak

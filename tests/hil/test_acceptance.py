@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from events.calendar import rfc3339
 from hil.acceptance import (
+    Answer,
     Message,
     Run,
     Watch,
@@ -177,7 +178,9 @@ def module_book(
     answers: list[tuple[float, bool]], watch: Watch
 ) -> tuple[int, int, dict[tuple[str, str, str], bool]]:
     history = [
-        module_sight(run, [watch], [at for at, on in answers if on == run.on], margin_s=MARGIN_S)
+        module_sight(
+            run, [watch], [Answer(at, at) for at, on in answers if on == run.on], margin_s=MARGIN_S
+        )
         for run in runs([(0.0, False), (1.0, True), (2.0, False)], 10.0)
     ]
     signals, finals = level_signals(CONDITION, history, live=[])

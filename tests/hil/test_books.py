@@ -66,6 +66,20 @@ def test_a_register_is_accepted_from_the_answer_that_first_said_it() -> None:
     assert (press.required, press.since_s) == (True, WALL_S + 5.1)
 
 
+def test_an_answer_tells_of_the_level_that_was_read_for_it() -> None:
+    entries = [
+        entry(0.0, "level", point="button", on=False),
+        *(entry(at_s, "answered", point="button", on=False) for at_s in (0.2, 0.4)),
+        entry(5.0, "level", point="button", on=True),
+        entry(5.2, "level", point="button", on=False),
+        entry(5.204, "answered", point="button", on=True, read_s=5.199),
+        *(entry(at_s, "answered", point="button", on=False) for at_s in (5.4, 5.6)),
+    ]
+    (book,) = module_books("g", entries, BUTTON, ERA)
+    told = [(signal.qualifier, signal.required) for signal in book.signals]
+    assert told == [("restore", False), ("new", False), ("restore", False)]
+
+
 def test_each_message_of_a_panel_is_one_signal_however_often_it_was_sent() -> None:
     entries = [
         entry(1.0, "sent", point="button", text="new"),

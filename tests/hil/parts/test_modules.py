@@ -10,6 +10,7 @@ from hil.parts.journal import Journal
 from hil.parts.modules import Modules, serve_rtu, serve_tcp
 from hil.parts.programs import answer
 from hil.parts.waiting import until
+from protocols.modbus.simulated import SimulatedBus
 
 INPUTS = {1: {0: "smoke", 1: "call-point"}, 2: {3: "water"}}
 
@@ -41,6 +42,24 @@ def test_answers_are_written_down_with_what_they_said() -> None:
         ("answered", "call-point", True),
         ("answered", "water", False),
     ]
+
+
+def test_an_answer_that_leaves_after_a_change_tells_of_the_level_before_it() -> None:
+    async def run() -> Journal:
+        journal = Journal("plant")
+        modules = Modules(INPUTS, journal)
+        request = bytes.fromhex("000100000006010200000002")
+        modules.hear(SimulatedBus(modules.units.values(), tcp=True), request, lambda data: None)
+        modules.set("call-point", on=True)
+        await until(lambda: bool(journal.of("answered")), within_s=5, what="the answer")
+        return journal
+
+    journal = asyncio.run(run())
+    (change,) = [entry for entry in journal.of("level") if entry.on]
+    (answer,) = journal.of("answered", point="call-point")
+    assert answer.on is False
+    assert answer.read_s is not None
+    assert answer.read_s <= change.at_s <= answer.at_s
 
 
 def test_it_is_known_when_every_point_was_answered() -> None:
