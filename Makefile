@@ -35,7 +35,7 @@ demo: $(READY)  ## a small community on this machine, with its account at the en
 	@$(BIN)/nplus-hil demo $(if $(filter-out 0,$(SERVE)),--serve) $(DEMO)
 
 test: $(READY) programs  ## every test that fits ten minutes
-	@$(PYTEST) -m "not image and not soak" $(TESTS)
+	@$(PYTEST) $(if $(TESTS),,-n 2 --dist loadgroup) -m "not image and not soak" $(TESTS)
 
 check: $(READY)  ## format, lint, types, import floors
 	@$(BIN)/ruff format --check --quiet .
