@@ -2,10 +2,11 @@
 
 Cross-field faults (a port used twice, two units with one address) need decoded sections. Where a
 part of the file does not fit its shape, that part alone is left out, and everything beside it is
-checked as it stands; the places in the file are kept.
+checked as it stands; the places in the file are kept. A text or a number that must be there, and is
+something else, is stood in for by one that equals no other, so that the rest of its table counts.
 """
 
-from typing import Any, Literal, get_args, get_origin
+from typing import Annotated, Any, Literal, get_args, get_origin
 
 import msgspec
 
@@ -15,6 +16,7 @@ _UNUSABLE = object()
 DEPTH_MAX = 16
 ITEMS_MAX = 10_000
 TYPES_MAX = 4  # of a union
+_STAND_IN = -1_000_000_000  # and below: no address, pin or unit
 
 
 class Salvage:
@@ -22,6 +24,7 @@ class Salvage:
 
     def __init__(self, document: dict[str, Any], shape: type[msgspec.Struct]) -> None:
         self._kept: dict[Path, list[int]] = {}
+        self._stand_ins = 0
         self.sections: dict[str, Any] = {}
         for field in msgspec.structs.fields(shape):
             if field.encode_name not in document:
@@ -64,11 +67,22 @@ class Salvage:
             usable = _UNUSABLE
             if name in table:
                 usable = self._usable(table[name], field.type, (*path, name))
+            if usable is _UNUSABLE and field.required and name in table:
+                usable = self._stand_in(field.type, (*path, name))
             if usable is not _UNUSABLE:
                 kept[field.name] = usable
             elif field.required:
                 return _UNUSABLE
         return struct(**kept)
+
+    def _stand_in(self, shape: Any, path: Path) -> Any:
+        """Return a value that is like no other. What is found at its own place was told already."""
+        if _takes_text(shape):
+            return f"?{written(path)}"
+        if _plain(shape) is int:
+            self._stand_ins += 1
+            return _STAND_IN - self._stand_ins
+        return _UNUSABLE
 
     def _usable_list(self, items: list[Any], element: Any, path: Path) -> Any:
         kept, indexes = [], []
@@ -94,6 +108,10 @@ def _takes_text(shape: Any) -> bool:
     if get_origin(shape) is Literal:
         return False
     return shape is str or any(_takes_text(inner) for inner in get_args(shape)[:TYPES_MAX])
+
+
+def _plain(shape: Any) -> Any:
+    return get_args(shape)[0] if get_origin(shape) is Annotated else shape
 
 
 def _parts(shape: Any) -> tuple[type[msgspec.Struct] | None, Any]:
