@@ -10,6 +10,7 @@ from typing import Any
 
 from events.errors import ConfigError
 from events.toml_lines import Path as Place
+from gateway import output_config
 from gateway.port_checks import port_findings
 from gateway.sections import GatewaySection, StationSection
 from protocols.contact_id import config as contact_id
@@ -48,6 +49,10 @@ def findings(sections: dict[str, Any], folder: Path, where: Where) -> Iterator[F
         yield from _gateway(sections["gateway"], folder)
     yield from _stations(sections.get("station", ()), folder, where)
     yield from _drivers(sections)
+    outputs = output_config.check(
+        sections.get("output", ()), sections.get("bus", ()), sections.get("gpio")
+    )
+    yield from _placed(("output",), outputs)
     yield from _ids(sections, where)
     yield from _ports(sections, folder, where)
 
@@ -170,6 +175,8 @@ def _named(sections: dict[str, Any]) -> Iterator[tuple[Place, str]]:
     pins = sections.get("gpio")
     for row, point in enumerate(pins.point if pins is not None else ()):
         yield ("gpio", "point", row, "id"), point.id
+    for row, output in enumerate(sections.get("output", ())):
+        yield ("output", row, "id"), output.id
 
 
 def _ports(sections: dict[str, Any], folder: Path, where: Where) -> Iterator[Finding]:

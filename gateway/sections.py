@@ -6,6 +6,7 @@ from typing import Annotated
 import msgspec
 
 from events.points import NAME_PATTERN
+from gateway.output_config import Output
 from protocols.contact_id.config import Receiver
 from protocols.gpio.config import Gpio
 from protocols.modbus.config import Bus
@@ -15,6 +16,7 @@ NAME_LENGTH_MAX = 64
 STATIONS_MAX = 8
 PATHS_MAX = 8
 LINES_MAX = 64
+OUTPUTS_MAX = 64
 BOUND_BYTES_MIN = 1024 * 1024
 
 Name = Annotated[str, msgspec.Meta(pattern=NAME_PATTERN, max_length=NAME_LENGTH_MAX)]
@@ -72,6 +74,7 @@ class Configuration(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     bus: Annotated[tuple[Bus, ...], msgspec.Meta(max_length=LINES_MAX)] = ()
     receiver: Annotated[tuple[Receiver, ...], msgspec.Meta(max_length=LINES_MAX)] = ()
     gpio: Gpio | None = None
+    output: Annotated[tuple[Output, ...], msgspec.Meta(max_length=OUTPUTS_MAX)] = ()
 
     def resolved(self, folder: Path) -> "Configuration":
         """Return the same with every relative path taken from `folder`."""

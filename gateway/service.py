@@ -18,6 +18,7 @@ from gateway.conditions import RETRY_S, Conditions
 from gateway.config_checks import GATEWAY_POINT
 from gateway.lines import lines, urgent_points
 from gateway.mutants import Mutant
+from gateway.outputs import Outputs
 from gateway.requests import Requests
 from gateway.sections import Configuration, StationSection
 from gateway.status import Status
@@ -99,6 +100,13 @@ class Service:
             )
             for kind, line, build in lines(configuration)
         ]
+        self._outputs = Outputs(
+            configuration,
+            memory=self._store,
+            clock=self._clock.now,
+            conditions=self._conditions,
+            driver_of=lambda bus: next(line.driver for _, line in self._lines if line.id == bus),
+        )
         self._status = Status(
             name=section.name,
             started=self._started,
@@ -108,6 +116,7 @@ class Service:
             station_keys={station.name: station.public_key for station in stations},
             conditions=self._conditions,
             lines=self._lines,
+            outputs=self._outputs.status,
             mutant=self._mutant_name,
         )
 
@@ -136,6 +145,7 @@ class Service:
                 record, commit = self._mutant(record)
                 tasks.append(group.create_task(commit()))
             tasks += [group.create_task(line.run(record)) for _, line in self._lines]
+            tasks.append(group.create_task(self._outputs.run(self._store.record)))
             notify(f"READY=1\nSTATUS=watching {len(self._lines)} lines")
             self._log.info(
                 "started",
@@ -147,9 +157,11 @@ class Service:
             await stop.wait()
             notify("STOPPING=1")
             self._log.info("stopping")
+            await self._outputs.stop()
             await self._deliver_last()
             for task in tasks:
                 task.cancel()
+        self._outputs.close()
 
     async def _record(self, observations: Sequence[Observation]) -> None:
         self._recording += 1

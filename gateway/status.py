@@ -1,6 +1,6 @@
 """The status of a running gateway as one dictionary, for people, scripts and metrics."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 from events import __version__
@@ -40,6 +40,7 @@ class Status:
         station_keys: Mapping[str, str],
         conditions: Conditions,
         lines: Sequence[tuple[str, Supervisor]],
+        outputs: Callable[[], list[dict[str, Any]]],
         mutant: str,
     ) -> None:
         self._name = name
@@ -50,6 +51,7 @@ class Status:
         self._station_keys = station_keys
         self._conditions = conditions
         self._lines = tuple(lines)
+        self._outputs = outputs
         self._mutant = mutant
 
     def at(self, now: Instant) -> dict[str, Any]:
@@ -72,6 +74,7 @@ class Status:
             "buses": self._of("bus"),
             "receivers": self._of("receiver"),
             "gpio": pins[0] if pins else None,
+            "outputs": self._outputs(),
             "store": store,
             "faults": self._conditions.faults(),
             "mutant": self._mutant,

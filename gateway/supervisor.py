@@ -56,6 +56,11 @@ class Supervisor:
         self._refused = 0
         self._last_error = ""
 
+    @property
+    def driver(self) -> Driver | None:
+        """Return the driver, while there is one."""
+        return self._driver
+
     async def run(self, record: Report) -> None:
         """Keep the driver running; give what it reports to `record`."""
 

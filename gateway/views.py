@@ -53,6 +53,8 @@ def show_status(status: dict[str, Any]) -> None:
         _console.print(Text(store["text"], style=style))
     _console.print(_stations(status), soft_wrap=False)
     _console.print(_lines(status), soft_wrap=False)
+    if status["outputs"]:
+        _console.print(_outputs(status), soft_wrap=False)
     for fault in status["faults"]:
         _console.print(
             Text(
@@ -118,6 +120,21 @@ def _lines(status: dict[str, Any]) -> Table:
             str(line["observations"]),
             str(line["starts"]),
             Text(line["last_error"]),
+        )
+    return table
+
+
+def _outputs(status: dict[str, Any]) -> Table:
+    table = _table("output", "is", "rests at", "pulse", "fault")
+    for output in status["outputs"]:
+        state = {None: Text("unknown", "yellow"), True: Text("on", "bold"), False: Text("off")}
+        left_s = output["pulse_left_s"]
+        table.add_row(
+            escape(output["id"]),
+            state[output["on"]],
+            "on" if output["fail_safe"] else "off",
+            "-" if left_s is None else f"{left_s:.1f} s",
+            Text(output["fault"], "red"),
         )
     return table
 

@@ -1,6 +1,7 @@
 """The bench's pins: a gpiozero pin factory whose lines are held by a test bench.
 
-The bench listens on a Unix stream socket; each gateway connects, again after each loss. Both
+The bench listens on a Unix stream socket; each gateway connects, again after each loss, once for
+its inputs and outputs together. Both
 sides send JSON objects, one a line, UTF-8, at most 65536 bytes. `pin` is the name of the line as
 configured, numbers as `GPIOn` (`GPIO5` for `line = 5`), with `CHIP:` before it where the point
 names a chip.
@@ -76,8 +77,24 @@ def bench_socket(configured: str | None) -> str:
     return path
 
 
+_connected: dict[str, "BenchFactory"] = {}
+_connecting: dict[str, asyncio.Lock] = {}
+
+
 async def connect(path: str) -> "BenchFactory":
-    """Connect to a bench and return its pins. Raises `LinkLost`."""
+    """Connect to a bench, or join the connection that this process has. Raises `LinkLost`.
+
+    A bench sees one connection of a gateway. It ends when everybody who joined has closed it.
+    """
+    async with _connecting.setdefault(path, asyncio.Lock()):
+        factory = _connected.get(path)
+        if factory is None or factory.lost is not None or not factory.users:
+            factory = _connected[path] = await _connect(path)
+        factory.users += 1
+        return factory
+
+
+async def _connect(path: str) -> "BenchFactory":
     connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     connection.setblocking(False)
     try:
@@ -132,10 +149,14 @@ class BenchPin(LinePin):
 
 
 class BenchFactory(LineFactory):
-    """The pins of one connection to a bench; `lost` is set when the bench goes away."""
+    """The pins of one connection to a bench; `lost` is set when the bench goes away.
+
+    users: how many have joined it and not closed.
+    """
 
     def __init__(self, connection: socket.socket, levels: dict[str, int], received: bytes) -> None:
         super().__init__(model="bench")
+        self.users = 0
         self._connection = connection
         self._levels = {name: bool(level) for name, level in levels.items()}
         self._outputs: dict[str, bool] = {}
@@ -186,6 +207,10 @@ class BenchFactory(LineFactory):
             self._lose("the bench does not read what it is told")
 
     def close(self) -> None:
+        """Leave the connection; the last one ends it. Each user closes its own devices first."""
+        self.users -= 1
+        if self.users > 0:
+            return
         super().close()
         self._disconnect()
 

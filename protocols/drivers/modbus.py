@@ -1,5 +1,9 @@
 """The driver of a Modbus bus: a serial port or a TCP connection, and the engine that owns it."""
 
+import asyncio
+import contextlib
+
+from events.commands import Verdict
 from events.errors import LinkLost
 from events.model import Scalar
 from protocols.drivers.base import Context, Health, Report
@@ -8,8 +12,14 @@ from protocols.drivers.stream import Stream, drive
 from protocols.drivers.tcp import open_tcp
 from protocols.modbus.bus import ModbusBus
 from protocols.modbus.config import Bus
+from protocols.modbus.exchange import write_coil
 from protocols.modbus.sections import TCP_PORT
+from protocols.modbus.writes import Written
 from protocols.ports import split_address
+
+WRITE_S = 5.0  # a write that could not go out by then is not sent any more
+OUTCOME_S = 10.0  # after it: the exchange that is open, and its late window
+LOOK_S = 0.02
 
 
 class ModbusDriver:
@@ -22,6 +32,8 @@ class ModbusDriver:
         self._up = False
         self._reconnects = 0
         self._details: dict[str, Scalar] = {}
+        self._stream: _Guarded | None = None
+        self._written: dict[int, Written] = {}
 
     @property
     def id(self) -> str:
@@ -29,8 +41,25 @@ class ModbusDriver:
 
     @property
     def bus(self) -> ModbusBus:
-        """Return the engine, for whoever switches outputs on this bus."""
         return self._bus
+
+    async def write_coil(self, unit: int, address: int, *, on: bool) -> Written:
+        """Write a coil between two reads; return what became of it.
+
+        Never repeated after a timeout: whether the unit took it is then unknown. Raises `LinkLost`
+        while the line is down, `LocalProtocolError` when too many writes wait.
+        """
+        if self._stream is None:
+            raise LinkLost(f"the line of {self.id} is down")
+        ticket = self._bus.write(write_coil(unit, address, on), self._clock(), expires_s=WRITE_S)
+        self._stream.nudge()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(WRITE_S + OUTCOME_S):
+                while ticket not in self._written:
+                    await asyncio.sleep(LOOK_S)
+                    self._written |= {each.ticket: each for each in self._bus.written()}
+        unknown = Written(ticket=ticket, verdict=Verdict.OUTCOME_UNKNOWN)
+        return self._written.pop(ticket, unknown)
 
     async def run(self, report: Report) -> None:
         """Poll the bus until cancelled. Raises `LinkLost`, also where nothing opens.
@@ -42,13 +71,15 @@ class ModbusDriver:
             stream = await self._open()
             try:
                 self._up = True
-                await drive(self._bus, _Guarded(stream, self._bus), report, self._clock)
+                self._stream = _Guarded(stream, self._bus)
+                await drive(self._bus, self._stream, report, self._clock)
             except LinkLost:
                 if not self._bus.stale:
                     raise
                 self._reconnects += 1
             finally:
                 self._up = False
+                self._stream = None
                 stream.close()
 
     def health(self) -> Health:
@@ -94,6 +125,12 @@ class _Guarded:
     def __init__(self, stream: Stream, bus: ModbusBus) -> None:
         self._stream = stream
         self._bus = bus
+        self._scope: asyncio.Timeout | None = None
+
+    def nudge(self) -> None:
+        """End the reading under way with nothing: the engine has something to send."""
+        if self._scope is not None and not self._scope.expired():
+            self._scope.reschedule(asyncio.get_running_loop().time())
 
     async def read(self) -> bytes:
         if self._bus.broken:
@@ -103,7 +140,13 @@ class _Guarded:
             )
         if self._bus.stale:
             raise LinkLost(f"nothing answers on the connection of {self._bus.id}")
-        return await self._stream.read()
+        try:
+            async with asyncio.timeout(None) as self._scope:
+                return await self._stream.read()
+        except TimeoutError:
+            return b""
+        finally:
+            self._scope = None
 
     async def write(self, data: bytes) -> None:
         await self._stream.write(data)
