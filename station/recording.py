@@ -8,7 +8,7 @@ import sqlite3
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from events.errors import UnreadableEvent
+from events.errors import StoreError, UnreadableEvent
 from events.kinds import Qualifier
 from events.model import Origin, Record
 from events.replication import Entry, Lane
@@ -144,7 +144,9 @@ class Recording:
         self._in_urgent_lane = commit.lane is Lane.URGENT
 
     def run(self) -> Committed:
-        """Store what is new, and move the cursor."""
+        """Store what is new, and move the cursor. Raises `StoreError` over a hole before it."""
+        if self._commit.after > self._log.cursor.main and not self._commit.restart:
+            raise StoreError("the commit of what comes before failed; it is asked for again")
         self._log.restarts += self._commit.restart
         held = self._held()
         for entry in self._commit.entries:

@@ -40,6 +40,8 @@ class Commit:
         Without it a cursor never moves backwards.
     head: the newest number in the gateway's log, for showing what is still to come.
     volatile: the log is in the gateway's memory only.
+    after: what comes before, up to this number, is held or was handed over earlier. When that
+        earlier commit failed, this one must fail too: a main cursor below `after` refuses it.
     """
 
     log_id: str
@@ -53,6 +55,7 @@ class Commit:
     confirmed: int = 0
     restart: bool = False
     volatile: bool = False
+    after: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,8 +69,9 @@ class CommitResult:
 class Ledger(Protocol):
     """The station's store as replication sees it. Every method may raise `StoreError`.
 
-    Calls for one gateway and lane come one at a time; the two lanes of a gateway, and different
-    gateways, call at the same time.
+    Commits of one gateway and lane are called in the order of their numbers; the next one may come
+    before the one before it has returned. The two lanes of a gateway, and different gateways, call
+    at the same time.
     """
 
     async def cursors(self, gateway: str, log_ids: Sequence[str]) -> Mapping[str, Cursor]:

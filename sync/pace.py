@@ -1,14 +1,14 @@
 """How much to ask for at once: sized by what link and ledger were measured to take.
 
 A batch should take at most `LINK_S` on the link, so that an alarm that shares the link waits no
-longer, and at most `COMMIT_S` to check and commit. What is in flight covers one round trip and no
+longer, and about `COMMIT_S` to commit, for the same reason. What is in flight covers one round trip and no
 more.
 """
 
 from dataclasses import dataclass
 
 LINK_S = 0.2
-COMMIT_S = 0.02
+COMMIT_S = 0.01  # two of them wait at most: an alarm that comes now is committed after both
 LIMIT_BYTES_MIN = 4 * 1024
 # Some thousands of events: what a small gateway reads and packs without keeping its inputs waiting.
 LIMIT_BYTES_MAX = 256 * 1024

@@ -7,10 +7,12 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from events.chain import genesis
-from events.replication import Lane
+from events.replication import Entry, Lane
 from sync.ledger import Commit, Cursor
 
 LOGS_KEPT_MAX = 64
+COPIES_KEPT_MAX = 256  # urgent events committed lately, for the main lane that comes after
+COPIES_BYTES_MAX = 256 * 1024
 
 
 @dataclass(slots=True)
@@ -21,6 +23,7 @@ class LogProgress:
         `main`. In another boot nothing is acknowledged before it was seen again: a card may have
         been restored, and a clone must not forget what only it has.
     epoch: counts the restarts; a connection that knows an older one begins anew.
+    copies: urgent events that were committed lately: the main lane need not ask the ledger.
     """
 
     main: int = 0
@@ -28,6 +31,8 @@ class LogProgress:
     urgent: int = 0
     verified: str = ""
     epoch: int = 0
+    copies: dict[tuple[int, bytes], bytes] = field(default_factory=dict)
+    _copies_bytes: int = 0
 
     def start(self, lane: Lane) -> int:
         """Return where a lane reads on: what the main lane holds, the urgent lane need not send."""
@@ -40,9 +45,19 @@ class LogProgress:
             self.epoch += 1
         if commit.lane is Lane.URGENT:
             self.urgent = max(self.urgent, commit.through)
+            self._keep(commit.entries)
         elif commit.through >= self.main:
             self.main, self.chain = commit.through, commit.chain
             self.verified = boot_id
+
+    def _keep(self, entries: Iterable[Entry]) -> None:
+        for entry in entries:
+            place = (entry.seq, entry.chain)
+            if entry.body is not None and place not in self.copies:
+                self.copies[place] = entry.body
+                self._copies_bytes += len(entry.body)
+        while len(self.copies) > COPIES_KEPT_MAX or self._copies_bytes > COPIES_BYTES_MAX:
+            self._copies_bytes -= len(self.copies.pop(next(iter(self.copies))))
 
 
 @dataclass(slots=True)

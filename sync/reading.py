@@ -1,5 +1,6 @@
 """One log as the station reads it over one connection: open fetches, and where the reading stands."""
 
+from collections import deque
 from dataclasses import dataclass, field
 
 from events.chain import genesis
@@ -15,6 +16,7 @@ from sync.progress import LogProgress
 from sync.verify import Copies, Place, Verdict, check_urgent, judge_main
 
 REFUSALS_MAX = 3
+STORES_OPEN_MAX = 2  # the next batch is checked and waits while the one before it is committed
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -35,10 +37,11 @@ class Lookup:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Store:
-    """Have the ledger commit; `received` is when the batch came."""
+    """Have the ledger commit; `received` is when the batch came, `size` what it counts."""
 
     commit: Commit
     received: Instant
+    size: int = 0
 
 
 Work = Load | Lookup | Store
@@ -51,11 +54,16 @@ class Answer:
     batch: Batch
     entries: tuple[Entry, ...]
     received: Instant
+    size: int = 0
     copies: Copies | None = None
 
-    def bare(self) -> tuple[int, int] | None:
-        """Return the numbers of the first and the last event without a body, if there is any."""
-        bare = [entry.seq for entry in self.entries if entry.body is None]
+    def bare(self, copies: Copies) -> tuple[int, int] | None:
+        """Return the first and the last number of those whose body is neither here nor there."""
+        bare = [
+            entry.seq
+            for entry in self.entries
+            if entry.body is None and (entry.seq, entry.chain) not in copies
+        ]
         return (bare[0], bare[-1]) if bare else None
 
 
@@ -71,11 +79,14 @@ class OpenFetch:
 class LogReading:
     """One log on one connection. `sync.sink.Sink` moves it.
 
-    seq, chain: everything up to here was committed, or looked at and empty.
+    seq, chain: everything up to here was checked: it is committed, or in `stores`, or was empty.
+    stores: handed to the ledger and not committed yet, in order.
+    lookup: what the oldest open fetch waits for.
     anchored: an event of this connection was seen to continue our chain.
     restart: the history differs from the held one and is read from its beginning.
     whole_until: bodies are asked for up to here, since a copy was missing.
     refusals: batches in a row that could not be accepted at this place.
+    told: the newest acknowledgement that was sent.
     """
 
     log_id: str
@@ -92,15 +103,18 @@ class LogReading:
     restart: bool = False
     whole_until: int = 0
     refusals: int = 0
+    told: int = 0
     retry_at: float = 0.0
     opens: dict[int, OpenFetch] = field(default_factory=dict)
-    work: Lookup | Store | None = None
+    stores: deque[Store] = field(default_factory=deque)
+    lookup: Lookup | None = None
     oddities: list[tuple[str, str]] = field(default_factory=list)
 
     def rewind(self) -> None:
-        """Forget every open fetch and stand again where the ledger is."""
+        """Forget every open fetch and commit, and stand again where the ledger is."""
         self.opens.clear()
-        self.work = None
+        self.stores.clear()
+        self.lookup = None
         if self.epoch != self.progress.epoch:
             self.epoch, self.anchored, self.restart = self.progress.epoch, False, False
         if self.restart:
@@ -129,6 +143,7 @@ class LogReading:
                 after, follows = 0, newest.fetch.id
             else:
                 after = newest.answer.batch.through
+        self.told = self.stored()
         whole = self.lane is Lane.URGENT or self.restart or self.seq < self.whole_until
         return Fetch(
             id=number,
@@ -136,46 +151,63 @@ class LogReading:
             log_id=self.log_id,
             after=after,
             follows=follows,
-            stored=self.stored(),
+            stored=self.told,
             limit_bytes=limit_bytes,
             bare_through=0 if whole else self.progress.urgent,
         )
 
     def wanted(self, *, active: bool) -> int:
         """Return how many fetches should be open now."""
-        if not active or self.lane is Lane.URGENT or self.head <= self.seq:
+        if not active:
             return 1
+        if self.lane is Lane.URGENT or self.head <= self.seq:
+            return 0 if self.stores else 1  # the next one tells at once what was committed
         return self.pace.window
 
-    def take(self, waiting: OpenFetch, answer: Answer) -> None:
-        """Check the answer to the oldest open fetch: afterwards it is done, or `work` says what for.
+    def owes_word(self) -> bool:
+        """Tell whether something was committed that no open fetch says, and none will soon."""
+        return not self.stores and self.head <= self.seq and self.stored() > self.told
+
+    def answered(self) -> tuple[OpenFetch, Answer] | None:
+        """Return the oldest open fetch, if its answer came and may be taken now."""
+        if self.lookup is not None or self.epoch != self.progress.epoch or not self.opens:
+            return None
+        stores_max = STORES_OPEN_MAX if self.lane is Lane.MAIN and not self.restart else 1
+        oldest = next(iter(self.opens.values()))
+        if oldest.answer is None or len(self.stores) >= stores_max:
+            return None
+        return oldest, oldest.answer
+
+    def take(self, waiting: OpenFetch, answer: Answer) -> Lookup | Store | None:
+        """Check the answer to the oldest open fetch; return what the ledger has to do for it.
+
+        Whatever but a lookup is returned, the fetch is done and the reading stands behind it.
 
         Raises `LogRewound`, `MissingCopy`, `MalformedMessage`, and `LogGap` for numbers that nobody
         accounts for; after `REFUSALS_MAX` refusals these are taken as a gap.
         """
         if waiting.fetch.limit_bytes == 0:
             self.opens.pop(waiting.fetch.id)
-        elif answer.batch.head < self.seq:
+            return None
+        if answer.batch.head < self.seq:
             self.head = answer.batch.head
             raise LogRewound(f"its newest event is {self.head}, up to {self.seq} is held")
-        elif self.lane is Lane.URGENT:
-            self._take_urgent(waiting, answer)
-        else:
-            self._take_main(waiting, answer)
+        take = self._take_urgent if self.lane is Lane.URGENT else self._take_main
+        return take(waiting, answer)
 
     def drain_oddities(self) -> list[tuple[str, str]]:
         """Drain reason and text of what was odd but accepted."""
         oddities, self.oddities = self.oddities, []
         return oddities
 
-    def _take_urgent(self, waiting: OpenFetch, answer: Answer) -> None:
+    def _take_urgent(self, waiting: OpenFetch, answer: Answer) -> Store | None:
         through = answer.batch.through
         check_urgent(self.seq, answer.entries, through)
         if not answer.entries:
             self.seq = through
             self.progress.urgent = max(self.progress.urgent, through)
             self.opens.pop(waiting.fetch.id)
-            return
+            return None
         commit = Commit(
             log_id=self.log_id,
             lane=self.lane,
@@ -185,25 +217,25 @@ class LogReading:
             head=answer.batch.head,
             volatile=self.volatile,
         )
-        self.work = Store(commit=commit, received=answer.received)
+        return self._handed(waiting, answer, commit)
 
-    def _take_main(self, waiting: OpenFetch, answer: Answer) -> None:
+    def _take_main(self, waiting: OpenFetch, answer: Answer) -> Lookup | Store | None:
         batch = answer.batch
         if not answer.entries and not batch.gaps:
             if batch.through != self.seq:
                 raise MalformedMessage(f"an empty batch through {batch.through}")
             self.opens.pop(waiting.fetch.id)
-            return
-        bare = answer.bare()
-        if bare and answer.copies is None:
-            self.work = Lookup(log_id=self.log_id, first=bare[0], last=bare[1])
-            return
+            return None
+        bare = answer.bare(self.progress.copies) if answer.copies is None else None
+        if bare:
+            self.lookup = Lookup(log_id=self.log_id, first=bare[0], last=bare[1])
+            return self.lookup
         verdict = judge_main(
             self._place(),
             answer.entries,
             batch.gaps,
             bare_through=waiting.fetch.bare_through,
-            copies=answer.copies or {},
+            copies=self.progress.copies if answer.copies is None else answer.copies,
         )
         if verdict.through != batch.through:
             raise MalformedMessage(f"a batch that ends at {verdict.through}")
@@ -220,8 +252,18 @@ class LogReading:
             confirmed=verdict.confirmed,
             restart=self.restart,
             volatile=self.volatile,
+            after=0 if self.restart else self.seq,
         )
-        self.work = Store(commit=commit, received=answer.received)
+        self.anchored = True
+        return self._handed(waiting, answer, commit)
+
+    def _handed(self, waiting: OpenFetch, answer: Answer, commit: Commit) -> Store:
+        """Move on behind what the ledger is handed now."""
+        store = Store(commit=commit, received=answer.received, size=answer.size)
+        self.stores.append(store)
+        self.opens.pop(waiting.fetch.id)
+        self.seq, self.chain = commit.through, commit.chain
+        return store
 
     def _look_for_oddities(self, verdict: Verdict) -> None:
         for gap in verdict.undeclared[:1]:
@@ -237,9 +279,10 @@ class LogReading:
         return Place(seq=self.seq, chain=self.chain, anchored=self.anchored)
 
     def measure(self, waiting: OpenFetch, answer: Answer) -> None:
+        answer.size = messages.weight(answer.entries)
         if waiting.behind and answer.entries:
             self.pace.answered(
-                messages.weight(answer.entries),
+                answer.size,
                 waiting.sent_at,
                 answer.received.monotonic,
                 more=answer.batch.through < answer.batch.head,

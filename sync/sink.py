@@ -5,6 +5,7 @@ hands commits to its shell. Nothing is acknowledged, and no reading moves on, be
 docs/replication.md draws the conversation.
 """
 
+from collections import deque
 from collections.abc import Mapping, Sequence
 from enum import StrEnum
 
@@ -24,6 +25,7 @@ from events.replication import (
 )
 from sync import messages
 from sync.ledger import Cursor
+from sync.pace import WINDOW_MAX
 from sync.peers import Notice
 from sync.progress import Progress
 from sync.reading import Answer, Load, LogReading, Lookup, OpenFetch, Store, Work
@@ -46,9 +48,9 @@ class SinkState(StrEnum):
 class Sink:
     """Sans-IO. Bytes and `now` go in; bytes, work for the ledger, notices and a deadline come out.
 
-    `gateway` is the name enrolled under the key that the connection proved. The shell does the
-    `work()` it is given and reports with `loaded`, `found`, `committed` or `failed`; until then
-    the same work is returned. `active` is False while another path carries the events.
+    `gateway` is the name enrolled under the key that the connection proved. The shell does all the
+    `work()` it is given, in that order though not one by one, and reports each with `loaded`,
+    `found`, `committed` or `failed`. `active` is False while another path carries the events.
     """
 
     def __init__(
@@ -69,6 +71,7 @@ class Sink:
         self._readings: dict[str, LogReading] = {}
         self._out: list[bytes] = []
         self._notices: list[Notice] = []
+        self._todo: deque[Work] = deque()
         self._load: Load | None = None
         self._load_at = 0.0
         self._fetches = 0
@@ -103,17 +106,27 @@ class Sink:
         self.state = SinkState.REFUSED
         self._load = None
         self._readings.clear()
+        self._todo.clear()
         self._send(Refused(reason=reason, text=text[: messages.TEXT_LENGTH_MAX]))
         self._notice(reason, text)
 
     def work(self) -> Work | None:
-        """Return what the ledger is to do next for this connection."""
-        if self._load is not None and not self._load_at:
-            return self._load
-        for reading in self._readings.values():
-            if reading.work is not None:
-                return reading.work
+        """Return what the ledger is to do next for this connection; each is returned once."""
+        while self._todo:
+            work = self._todo.popleft()
+            if self._wanted(work):
+                return work
         return None
+
+    def _wanted(self, work: Work) -> bool:
+        """Tell whether anybody still waits for it."""
+        if isinstance(work, Load):
+            return work is self._load
+        reading = self._reading_of(work)
+        return reading is not None and (work is reading.lookup or work in reading.stores)
+
+    def _reading_of(self, work: Lookup | Store) -> LogReading | None:
+        return self._readings.get(work.log_id if isinstance(work, Lookup) else work.commit.log_id)
 
     def loaded(self, work: Load, cursors: Mapping[str, Cursor], now: Instant) -> None:
         """Take the cursors that were asked for, and begin to read."""
@@ -124,12 +137,13 @@ class Sink:
     def found(self, work: Lookup, copies: Sequence[Entry], now: Instant) -> None:
         """Take the copies that were asked for."""
         reading = self._readings.get(work.log_id)
-        if reading is None or reading.work is not work:
+        if reading is None or reading.lookup is not work:
             return
-        reading.work = None
+        reading.lookup = None
         answer = next(iter(reading.opens.values())).answer
         if answer is not None:
-            answer.copies = {(e.seq, e.chain): e.body for e in copies if e.body is not None}
+            held = {(e.seq, e.chain): e.body for e in copies if e.body is not None}
+            answer.copies = reading.progress.copies | held
         self._advance(reading, now)
 
     def committed(self, work: Store, now: Instant, *, took_s: float) -> None:
@@ -139,15 +153,13 @@ class Sink:
         progress = reading.progress if reading else self._progress.logs.get(commit.log_id)
         if progress is not None and self.hello is not None:
             progress.committed(commit, self.hello.boot_id)
-        if reading is None or reading.work is not work:
+        if reading is None or work not in reading.stores:
             return
-        reading.work = None
+        reading.stores.remove(work)
         if commit.restart:
             reading.restart, reading.epoch = False, reading.progress.epoch
-        reading.seq, reading.anchored, reading.refusals = commit.through, True, 0
-        reading.chain = commit.chain
-        reading.opens.pop(next(iter(reading.opens)))
-        reading.pace.committed(messages.weight(commit.entries), took_s)
+        reading.refusals = 0
+        reading.pace.committed(work.size, took_s)
         self._advance(reading, now)
 
     def failed(self, work: Work, now: Instant) -> None:
@@ -156,9 +168,8 @@ class Sink:
             if work is self._load:
                 self._load_at = now.monotonic + RETRY_S
             return
-        log_id = work.log_id if isinstance(work, Lookup) else work.commit.log_id
-        reading = self._readings.get(log_id)
-        if reading is not None and reading.work is work:
+        reading = self._reading_of(work)
+        if reading is not None and self._wanted(work):
             self._again(reading, now, RETRY_S)
 
     def activate(self, now: Instant, *, active: bool) -> None:
@@ -174,11 +185,12 @@ class Sink:
         if now.monotonic >= self._heard + SILENCE_S:
             self.state = SinkState.LOST
             return
-        if self._load_at and now.monotonic >= self._load_at:
+        if self._load_at and self._load is not None and now.monotonic >= self._load_at:
             self._load_at = 0.0
+            self._todo.append(self._load)
         for reading in self._readings.values():
             oldest = min((each.sent_at for each in _unanswered(reading)), default=None)
-            if oldest is not None and now.monotonic >= oldest + ANSWER_S and not reading.work:
+            if oldest is not None and now.monotonic >= oldest + ANSWER_S and not _working(reading):
                 self._again(reading, now, 0.0)
             self._pump(reading, now)
 
@@ -191,7 +203,7 @@ class Sink:
         for reading in self._readings.values():
             if reading.retry_at:
                 due.append(reading.retry_at)
-            if not reading.work:
+            if not _working(reading):
                 due += [each.sent_at + ANSWER_S for each in _unanswered(reading)]
         return min(due)
 
@@ -244,6 +256,7 @@ class Sink:
         missing = self._progress.missing(log.log_id for log in hello.logs)
         if missing:
             self._load, self._load_at = Load(log_ids=missing), 0.0
+            self._todo.append(self._load)
         else:
             self._load = None
             self._open(hello, now)
@@ -295,22 +308,29 @@ class Sink:
 
     def _advance(self, reading: LogReading, now: Instant) -> None:
         """Take the answers that came, in the order in which they were asked for."""
-        while reading.work is None and reading.opens:
-            waiting = next(iter(reading.opens.values()))
-            if waiting.answer is None:
-                break
+        while (answered := reading.answered()) is not None:
             try:
-                reading.take(waiting, waiting.answer)
-            except LogRewound as error:
-                self._rewound(reading, str(error))
-            except MissingCopy as error:
-                reading.whole_until = error.seq
-                reading.rewind()
+                work = reading.take(*answered)
             except SyncError as error:
-                self._refused(reading, error, now)
+                if reading.stores:  # judged again when the ledger has what comes before it
+                    break
+                self._not_taken(reading, error, now)
+            else:
+                if work is not None:
+                    self._todo.append(work)
             for reason, text in reading.drain_oddities():
                 self._notice(reason, text, reading.log_id)
         self._pump(reading, now)
+
+    def _not_taken(self, reading: LogReading, error: SyncError, now: Instant) -> None:
+        match error:
+            case LogRewound():
+                self._rewound(reading, str(error))
+            case MissingCopy():
+                reading.whole_until = error.seq
+                reading.rewind()
+            case _:
+                self._refused(reading, error, now)
 
     def _rewound(self, reading: LogReading, text: str) -> None:
         self._notice(Subkind.LOG_REWOUND, text, reading.log_id)
@@ -339,15 +359,22 @@ class Sink:
         if self.state is not SinkState.OPEN or now.monotonic < reading.retry_at:
             return
         reading.retry_at = 0.0
-        if reading.epoch != reading.progress.epoch and not reading.work:
+        if reading.epoch != reading.progress.epoch and not reading.stores:
             reading.rewind()
-        while len(reading.opens) < reading.wanted(active=self.active):
+        wanted = reading.wanted(active=self.active)
+        if self.active and len(reading.opens) >= wanted and reading.owes_word():
+            wanted = min(len(reading.opens), WINDOW_MAX) + 1
+        while len(reading.opens) < wanted:
             self._fetches += 1
             limit = reading.pace.limit_bytes if self.active else 0
             fetch = reading.next_fetch(self._fetches, limit_bytes=limit)
             behind = reading.head > reading.seq
             reading.opens[fetch.id] = OpenFetch(fetch, now.monotonic, behind)
             self._send(fetch)
+
+
+def _working(reading: LogReading) -> bool:
+    return bool(reading.lookup or reading.stores)
 
 
 def _unanswered(reading: LogReading) -> list[OpenFetch]:

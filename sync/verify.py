@@ -7,7 +7,7 @@ consequence for the conversation.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from events.chain import CHAIN_LENGTH, link
+from events.chain import CHAIN_LENGTH, follow, link
 from events.errors import LogRewound, SyncError
 from events.replication import Entry, Gap
 from sync.messages import MalformedMessage
@@ -64,6 +64,10 @@ def judge_main(
     Raises `LogRewound` when its first event does not continue a place of ours that was not yet
     anchored, `MissingCopy`, and `MalformedMessage` for numbers out of order.
     """
+    if entries and not gaps and place.chain != UNKNOWN_CHAIN:
+        count, chain = follow(place.chain, place.seq, entries)
+        if count == len(entries):
+            return _straight(tuple(entries), chain)
     bodies: list[Entry] = []
     undeclared: list[Gap] = []
     suspect: list[int] = []
@@ -96,6 +100,19 @@ def judge_main(
         undeclared=tuple(undeclared),
         suspect=tuple(suspect),
         through=seq,
+        chain=chain,
+    )
+
+
+def _straight(entries: tuple[Entry, ...], chain: bytes) -> Verdict:
+    """Return the verdict on whole events that continue the log one by one."""
+    return Verdict(
+        entries=entries,
+        confirmed=0,
+        gaps=(),
+        undeclared=(),
+        suspect=(),
+        through=entries[-1].seq,
         chain=chain,
     )
 

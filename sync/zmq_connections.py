@@ -1,6 +1,5 @@
 """The connections of one gateway: which count, and which carries a lane."""
 
-import asyncio
 from dataclasses import dataclass, field
 
 from events.replication import HOLD_S, Hello, Lane
@@ -21,8 +20,7 @@ class Connection:
     sink: Sink
     heard: float
     greeted: Hello | None = None
-    checking_s: float = 0.0  # what the sink took for the newest message
-    working: bool = False
+    committed_at: float = 0.0  # when the ledger had done its newest commit
 
     def serves(self, lane: Lane) -> bool:
         return self.greeted is not None and self.greeted.lane is lane
@@ -35,9 +33,6 @@ class Gateway:
     name: str
     progress: Progress = field(default_factory=Progress)
     connections: dict[bytes, Connection] = field(default_factory=dict)
-    turns: dict[Lane, asyncio.Lock] = field(
-        default_factory=lambda: {lane: asyncio.Lock() for lane in Lane}
-    )
 
     def superseded(self, newest: Connection) -> list[Connection]:
         """Return the older connections for the path and lane of a greeted one."""

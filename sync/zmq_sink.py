@@ -158,7 +158,6 @@ class Hub:
             connection.heard = now.monotonic
             data = frames[1].bytes if len(frames) == 2 else b""  # empty: malformed
             connection.sink.receive(data, now)
-            connection.checking_s = self._clock.now().monotonic - now.monotonic
             self._on_seen(connection.gateway, now)
             self._greeted(connection, now)
             self._follow(connection, tasks)
@@ -215,18 +214,12 @@ class Hub:
             self._notice(notice, connection)
         if connection.sink.state in {SinkState.REFUSED, SinkState.LOST}:
             self._drop(connection)
-        elif not connection.working and connection.sink.work() is not None:
-            connection.working = True
-            tasks.create_task(self._work(connection, tasks))
+            return
+        while (work := connection.sink.work()) is not None:
+            tasks.create_task(self._work(connection, work, tasks))
 
-    async def _work(self, connection: Connection, tasks: asyncio.TaskGroup) -> None:
-        hello, gateway = connection.greeted, self._gateways[connection.gateway]
-        if hello is not None:
-            async with gateway.turns[hello.lane]:
-                while connection.route in self._routes and (work := connection.sink.work()):
-                    await self._do(connection, work)
-                    self._flush(connection)
-        connection.working = False
+    async def _work(self, connection: Connection, work: Work, tasks: asyncio.TaskGroup) -> None:
+        await self._do(connection, work)
         if connection.route in self._routes:
             self._follow(connection, tasks)
 
@@ -244,7 +237,9 @@ class Hub:
                     began = self._clock.now().monotonic
                     await self._ledger.commit(gateway, work.commit, work.received)
                     now = self._clock.now()
-                    took_s = now.monotonic - began + connection.checking_s
+                    # It may have waited for the one before it: that is not its own time.
+                    took_s = now.monotonic - max(began, connection.committed_at)
+                    connection.committed_at = now.monotonic
                     sink.committed(work, now, took_s=took_s)
         except StoreError:  # the ledger tells about itself; the sink asks again
             sink.failed(work, self._clock.now())

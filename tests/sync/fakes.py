@@ -169,6 +169,9 @@ class ListLedger:
     def commit_now(self, gateway: str, commit: Commit) -> CommitResult:
         self._check()
         held = self.held(gateway)
+        known = held.cursors.get(commit.log_id, Cursor())
+        if commit.after > known.main and not commit.restart:
+            raise StoreError("what comes before is not held")
         stored = 0
         for entry in commit.entries:
             assert entry.body is not None
@@ -180,7 +183,7 @@ class ListLedger:
                 stored += 1
         held.gaps += [(commit.log_id, gap) for gap in commit.gaps]
         held.suspects += [(commit.log_id, seq) for seq in commit.suspect]
-        cursor = Cursor() if commit.restart else held.cursors.get(commit.log_id, Cursor())
+        cursor = Cursor() if commit.restart else known
         if commit.lane is Lane.URGENT:
             cursor = replace(cursor, urgent=max(cursor.urgent, commit.through))
         elif commit.through >= cursor.main:

@@ -6,7 +6,7 @@ import msgspec
 import pytest
 
 from events.chain import genesis, link
-from events.errors import LogRewound
+from events.errors import LogRewound, StoreError
 from events.model import Instant
 from events.replication import Batch, Entry, Fetch, Gap, Hello, Lane, LogHead, Refused, Welcome
 from sync.messages import MalformedMessage, decode, encode, encode_entries, stamp
@@ -17,7 +17,7 @@ from sync.verify import MissingCopy, Place, check_urgent, judge_main
 from tests.sync.fakes import ListLedger, OneLog
 from tests.sync.world import GATEWAY, STATION, Trouble, World
 
-QUIET = Trouble(0, 0, 0, 0, 0, 0, 0, 0, 0)
+QUIET = Trouble(0, 0, 0, 0, 0, 0, 0, 0, 0, 0)
 
 
 class Station:
@@ -122,12 +122,33 @@ def test_hello_is_welcomed_and_read_from_the_ledgers_cursor() -> None:
 
 def test_nothing_is_acknowledged_before_the_commit() -> None:
     station = Station()
-    fetch = station.open()[0]
+    fetch, second = station.open()[:2]
     station.sink.receive(encode(station.batch(fetch, *station.entries(1, 2))), station.now)
     work = station.sink.work()
     assert isinstance(work, Store)
     assert all(decode(data).stored == 0 for data in station.sink.to_send())  # type: ignore[union-attr]
-    assert max(each.stored for each in station.said()) == 2
+    station.ledger.commit_now("gw", work.commit)
+    station.sink.committed(work, station.now, took_s=0.001)
+    station.sink.receive(encode(station.batch(second, *station.entries(3))), station.now)
+    assert max(decode(data).stored for data in station.sink.to_send()) == 2  # type: ignore[union-attr]
+
+
+def test_the_next_batch_is_checked_while_the_one_before_it_is_committed() -> None:
+    station = Station(head=6)
+    first, second = station.open()[:2]
+    station.sink.receive(encode(station.batch(first, *station.entries(1, 2))), station.now)
+    station.sink.receive(encode(station.batch(second, *station.entries(3, 4))), station.now)
+    one, two = station.sink.work(), station.sink.work()
+    assert isinstance(one, Store)
+    assert isinstance(two, Store)
+    assert (one.commit.after, two.commit.after) == (0, 2)
+    station.sink.failed(one, station.now)  # then what comes after it may not be held either
+    with pytest.raises(StoreError):
+        station.ledger.commit_now("gw", two.commit)
+    station.sink.failed(two, station.now)
+    station.time += RETRY_S
+    station.sink.timeout(station.now)
+    assert station.said()[0].after == 0
 
 
 def test_a_commit_that_fails_is_asked_for_again_and_acknowledges_nothing() -> None:
@@ -144,6 +165,20 @@ def test_a_commit_that_fails_is_asked_for_again_and_acknowledges_nothing() -> No
     station.sink.timeout(station.now)
     again = station.said()
     assert (again[0].after, again[0].stored) == (0, 0)
+
+
+def test_what_went_ahead_a_moment_ago_is_not_looked_up_again() -> None:
+    station = Station(Lane.URGENT)
+    (fetch,) = station.open()
+    station.hear(station.batch(fetch, *station.entries(1, 3, 5), through=5))
+    station.lane = Lane.MAIN
+    station.begin()
+    fetch = station.open()[0]
+    batch = station.batch(fetch, *station.entries(1, 2, 3, 4, 5, bare=(1, 3, 5)))
+    station.sink.receive(encode(batch), station.now)
+    work = station.sink.work()
+    assert isinstance(work, Store)
+    assert (work.commit.confirmed, work.commit.through) == (3, 5)
 
 
 def test_answers_to_fetches_that_are_not_open_are_ignored() -> None:
@@ -238,6 +273,7 @@ def test_a_copy_that_is_not_held_is_asked_for_with_its_body() -> None:
     lost = next(place for place in station.ledger.held("gw").rows if place[1] == 3)
     del station.ledger.held("gw").rows[lost]
     station.lane = Lane.MAIN
+    station.progress = Progress()
     station.begin()
     fetch = station.open()[0]
     again = station.hear(station.batch(fetch, *station.entries(1, 2, 3, 4, 5, bare=(1, 3, 5))))

@@ -34,8 +34,8 @@ def test_any_interleaving_and_any_misfortune_end_in_the_log_exactly_once() -> No
 class AcknowledgesBeforeCommit(Sink):
     def _advance(self, reading: LogReading, now: Instant) -> None:
         super()._advance(reading, now)
-        if isinstance(reading.work, Store):
-            reading.progress.committed(reading.work.commit, reading.boot_id)
+        if reading.stores:
+            reading.progress.committed(reading.stores[0].commit, reading.boot_id)
             self._fetches += 1
             self._send(reading.next_fetch(self._fetches, limit_bytes=0))
 
@@ -91,6 +91,11 @@ class MovesTheCursorOutsideTheTransaction(ListLedger):
         return super().commit_now(gateway, commit)
 
 
+class FillsOverAHole(ListLedger):
+    def commit_now(self, gateway: str, commit: Commit) -> CommitResult:
+        return super().commit_now(gateway, replace(commit, after=0))
+
+
 class ClaimsCopiesItDoesNotHold(Sink):
     def _pump(self, reading: LogReading, now: Instant) -> None:
         reading.progress.urgent += 50
@@ -105,6 +110,7 @@ MUTANTS = [
     Engines(source=ForgetsWhatItFollows),
     Engines(source=SkipsAnEvent),
     Engines(ledger=MovesTheCursorOutsideTheTransaction),
+    Engines(ledger=FillsOverAHole),
     Engines(sink=ClaimsCopiesItDoesNotHold),
 ]
 

@@ -43,6 +43,7 @@ class Trouble:
     refuse: float = 0.1  # a commit or a reading fails
     hole: float = 0.03  # a path swallows everything for some seconds
     half: float = 0.05  # a commit is done, but nobody hears of it
+    overtake: float = 0.05  # a commit comes to the ledger before the one before it
 
 
 @dataclass
@@ -64,6 +65,7 @@ class Link:
     connection: Connection
     alive: bool = True
     reading: ReadRequest | None = None
+    busy_until: float = 0.0
 
     @property
     def sink(self) -> Sink:
@@ -215,9 +217,12 @@ class World:
             if request is not link.reading:
                 link.reading = request
                 self.at(self.random.uniform(0, 0.02), partial(self.read, link, request))
-        if not link.connection.working and (work := link.sink.work()) is not None:
-            link.connection.working = True
-            self.at(self.random.uniform(0, 0.05), lambda: self.work(link, work))
+        while (work := link.sink.work()) is not None:
+            # In order, most of the time: what comes later may not be held before.
+            hurry = self.bad("overtake")
+            due = self.now_s + self.random.uniform(0, 0.05)
+            link.busy_until = due = due if hurry else max(due, link.busy_until)
+            self.at(due - self.now_s, partial(self.work, link, work))
         if link.source.state in {SourceState.SILENT, SourceState.REFUSED}:
             self.at(self.random.uniform(0.1, 1.0), lambda: self.reconnect(link))
 
@@ -274,7 +279,6 @@ class World:
     def worked(self, link: Link, done: Callable[[], None]) -> None:
         if link.alive:
             done()
-            link.connection.working = False
             self.serve(link)
 
     # --- the network
