@@ -1,7 +1,8 @@
 """The clock of a running program: the one place of the gateway that reads the time.
 
 Engines get an `Instant` and never ask. The wall clock is believed from 2026 on: a Raspberry Pi
-without a battery starts at some date in the past, and such a time is worse than none.
+without a battery starts at some date in the past, and such a time is worse than none. Until it is
+set, a station's word stands in for it, as a time to show and never to order by.
 """
 
 import ctypes
@@ -14,6 +15,8 @@ from events.model import ClockQuality, Instant, Stamp
 
 EARLIEST_BELIEVED_S: Final = 1_767_225_600  # 2026-01-01T00:00:00Z
 QUALITY_PERIOD_S: Final = 1.0  # the kernel is asked for the quality at most this often
+TOLD_ERROR_MAX_S: Final = 5.0  # a word that travelled for longer says too little
+DRIFT: Final = 100e-6  # of a crystal, at most: what an old word loses in worth
 
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
@@ -54,13 +57,15 @@ class Clock(Protocol):
 class SystemClock:
     """Monotonic and wall time of this machine.
 
-    `monotonic` is CLOCK_MONOTONIC, the clock of asyncio's loop. `wall` is None before 2026.
+    `monotonic` is CLOCK_MONOTONIC, the clock of asyncio's loop. `wall` is what a station said, or
+    None, before 2026.
     """
 
     def __init__(self) -> None:
         self._adjtimex = _adjtimex()
         self._quality = ClockQuality.FREE
         self._quality_due = float("-inf")
+        self._told: tuple[float, float, float] | None = None  # offset, error, when
 
     @property
     def boot_id(self) -> str:
@@ -71,11 +76,27 @@ class SystemClock:
         monotonic = time.monotonic()
         wall = time.clock_gettime(time.CLOCK_REALTIME)
         if wall < EARLIEST_BELIEVED_S:
-            return Instant(monotonic=monotonic)
+            if self._told is None:
+                return Instant(monotonic=monotonic)
+            return Instant(monotonic=monotonic, wall=monotonic + self._told[0])
         if monotonic >= self._quality_due:
             self._quality = self._ask_quality()
             self._quality_due = monotonic + QUALITY_PERIOD_S
         return Instant(monotonic=monotonic, wall=wall, clock=self._quality)
+
+    def learn(self, offset_s: float, error_s: float) -> None:
+        """Take a station's word: its wall time less our monotonic time, wrong by `error_s` at most.
+
+        Of several words the one with the least error stands; each loses in worth with its age.
+        """
+        if error_s > TOLD_ERROR_MAX_S:
+            return
+        now = time.monotonic()
+        if self._told is not None:
+            _, error_before_s, when = self._told
+            if error_s > error_before_s + DRIFT * (now - when):
+                return
+        self._told = (offset_s, error_s, now)
 
     def stamp(self, instant: Instant) -> Stamp:
         """Return what is written into a record made at `instant`."""

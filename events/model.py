@@ -15,7 +15,7 @@ Scalar = str | int | float | bool
 class ClockQuality(StrEnum):
     """What the wall clock was worth when it was read."""
 
-    UNSET = "unset"  # never set since power-on: no wall time can be believed
+    UNSET = "unset"  # never set since power-on: a wall time beside it is what a station said
     FREE = "free"  # set once, running by itself
     SYNCHRONISED = "synchronised"
 
@@ -23,7 +23,8 @@ class ClockQuality(StrEnum):
 class Instant(msgspec.Struct, frozen=True, kw_only=True):
     """The `now` that every engine gets. `monotonic` and `wall` are in seconds.
 
-    Engines order and time by `monotonic` alone; `wall` is None while nobody has set the clock.
+    Engines order and time by `monotonic` alone. While nobody has set the clock, `wall` is what a
+    station said, or None; `clock` is `UNSET` either way.
     """
 
     monotonic: float

@@ -14,6 +14,7 @@ from events import __version__
 from events.errors import EX_SOFTWARE, ConfigError, StoreError
 from events.kinds import Kind, Subkind
 from events.model import Observation, Scalar
+from gateway.clock_watch import ClockWatch
 from gateway.conditions import RETRY_S, Conditions
 from gateway.config_checks import GATEWAY_POINT
 from gateway.lines import lines, urgent_points
@@ -36,6 +37,7 @@ from sync.zmq_source import Uplink
 SETTLE_S = 0.5
 LAST_DELIVERY_S = 1.5
 LAST_RECORD_S = 1.0
+CLOCK_PERIOD_S = 1.0
 BEAT_S = 2.0
 SILENT_BEATS_MAX = 3  # one alone may be our own sleep: a process that was stopped and goes on
 WRITER_SILENT_S = 15.0  # a disk may be slow for seconds; a writer silent for longer hangs
@@ -86,6 +88,7 @@ class Service:
             name=section.name,
             program=__version__,
             on_fault=faults.heard,
+            on_time=lambda told: self._clock.learn(told.offset_s, told.error_s),
         )
         self._lines = [
             (
@@ -128,6 +131,7 @@ class Service:
                 services.create_task(self._uplink.run()),
                 services.create_task(self._announce()),
                 services.create_task(self._beat()),
+                services.create_task(self._watch_clock()),
             ]
             try:
                 await self._watch_lines(stop)
@@ -213,6 +217,25 @@ class Service:
                 await asyncio.sleep(RETRY_S)
             else:
                 return
+
+    async def _watch_clock(self) -> None:
+        """Tell the stations and the log when somebody sets or steers the clock."""
+        last = self._store.last_record()
+        same_boot = last is not None and last.stamp.boot_id == self._clock.boot_id
+        watch = ClockWatch(
+            self._clock.now(), last.stamp if last is not None and same_boot else None
+        )
+        while True:
+            await asyncio.sleep(CLOCK_PERIOD_S)
+            change = watch.look(self._clock.now())
+            if change is None:
+                continue
+            observation = change.observation(GATEWAY_POINT)
+            self._log.info("clock", text=observation.text, **observation.details)
+            self._uplink.greet_again()
+            with suppress(StoreError):  # looked at again, and told, once the store takes it
+                await self._store.record([observation])
+                watch.tell(change)
 
     async def _beat(self) -> None:
         """Feed the watchdog while the writer answers, and tell the manager how things are."""

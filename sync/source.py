@@ -27,6 +27,7 @@ from events.replication import (
 )
 from sync import messages
 from sync.log import Reading
+from sync.station_time import Question, StationTime
 
 SILENCE_S = 7.0  # nothing heard for so long: the station's program does not answer
 GREETING_RETRY_S = 2.0  # a hello without an answer is said again
@@ -106,6 +107,7 @@ class Source:
         self._reading: ReadRequest | None = None
         self._heard = 0.0
         self._greeted = 0.0
+        self._question = Question()
         self.state = SourceState.SILENT
         self.refusal: Refused | None = None
         self.welcome: Welcome | None = None
@@ -118,6 +120,7 @@ class Source:
         self._out.clear()
         self._reading = None
         self._heard = now.monotonic
+        self._question.forget()
         self.state = SourceState.GREETING
         self.refusal = self.welcome = None
         self._offer(logs)
@@ -128,6 +131,11 @@ class Source:
         before = [(log.log_id, log.volatile) for log in self._logs]
         self._offer(logs)
         if before != [(log.log_id, log.volatile) for log in self._logs] and self._alive():
+            self._greet(now)
+
+    def greet_again(self, now: Instant) -> None:
+        """Say hello once more: our stamp is worth more than the one before."""
+        if self._alive():
             self._greet(now)
 
     def receive(self, data: bytes, now: Instant) -> None:
@@ -142,7 +150,7 @@ class Source:
         self._heard = now.monotonic
         match message:
             case Welcome():
-                self._welcomed(message)
+                self._welcomed(message, now)
             case Refused():
                 self._refused(message)
             case Fetch():
@@ -212,6 +220,10 @@ class Source:
         marks, self._marks = self._marks, []
         return marks
 
+    def station_time(self) -> StationTime | None:
+        """Drain the time that the newest welcome told, None if it told none."""
+        return self._question.take()
+
     def _alive(self) -> bool:
         return self.state in {SourceState.GREETING, SourceState.UP}
 
@@ -223,6 +235,7 @@ class Source:
 
     def _greet(self, now: Instant) -> None:
         self._greeted = now.monotonic
+        self._question.ask(now)
         self._send(
             Hello(
                 protocol_min=PROTOCOL_MIN,
@@ -246,7 +259,8 @@ class Source:
             offer = self._offers.setdefault(log_id, _Offer(log.head))
             offer.head = log.head
 
-    def _welcomed(self, message: Welcome) -> None:
+    def _welcomed(self, message: Welcome, now: Instant) -> None:
+        self._question.answer(message.stamp, now)
         if PROTOCOL_MIN <= message.protocol <= PROTOCOL_MAX:
             self.welcome = message
             self.state = SourceState.UP

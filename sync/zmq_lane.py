@@ -22,6 +22,7 @@ from sync.diagnosis import TRYING, UP, LaneState
 from sync.log import Log
 from sync.peers import Clock, PathFault
 from sync.source import Mark, Source, SourceState
+from sync.station_time import StationTime
 from sync.zmq_loop import LoopSocket, endpoint, wait
 
 RECONNECT_MS = 500  # the library's own, while nobody accepts: doubled up to the maximum
@@ -77,6 +78,7 @@ class LaneRunner:
         socket: Callable[[], zmq.Socket[bytes]],
         on_state: Callable[[LaneState], None],
         on_mark: Callable[[Mark], None],
+        on_time: Callable[[StationTime], None],
     ) -> None:
         self.awake = asyncio.Event()
         self._source = source
@@ -86,10 +88,17 @@ class LaneRunner:
         self._socket = socket
         self._on_state = on_state
         self._on_mark = on_mark
+        self._on_time = on_time
+        self._greet_due = False
         self._state = TRYING
         self._broken_handshakes = 0
         # Gateways that lost one station must not all come back at the same moment.
         self._random = random.SystemRandom()
+
+    def greet_again(self) -> None:
+        """Say hello once more where there is a connection: the clock is worth more now."""
+        self._greet_due = True
+        self.awake.set()
 
     async def run(self) -> None:
         while True:
@@ -197,7 +206,13 @@ class LaneRunner:
             source.receive(frames[-1].bytes, self._clock.now())
         for mark in source.marks():
             self._on_mark(mark)
+        told = source.station_time()
+        if told is not None:
+            self._on_time(told)
         now = self._clock.now()
+        if self._greet_due:
+            self._greet_due = False
+            source.greet_again(now)
         source.changed(self._log.heads(), now)
         source.timeout(now)
         self._judge()

@@ -12,6 +12,7 @@ from sync.keys import public_of
 from sync.log import Log
 from sync.peers import Clock, Path, PathChange, Station
 from sync.source import Mark, Source
+from sync.station_time import StationTime
 from sync.zmq_lane import LaneRunner
 from sync.zmq_loop import endpoint, set_common_options, wait
 
@@ -19,8 +20,8 @@ from sync.zmq_loop import endpoint, set_common_options, wait
 class Uplink:
     """Every connection of a gateway to its stations: two for each path, one a lane.
 
-    `on_fault` hears of each change of a path, and of its first known state. Raises `ConfigError`
-    for an address that is none.
+    `on_fault` hears of each change of a path, and of its first known state; `on_time` of what a
+    station's clock says. Raises `ConfigError` for an address that is none.
     """
 
     def __init__(
@@ -33,6 +34,7 @@ class Uplink:
         name: str,
         program: str,
         on_fault: Callable[[PathChange], None],
+        on_time: Callable[[StationTime], None] = lambda _: None,
     ) -> None:
         self._stations = tuple(stations)
         self._log = log
@@ -41,6 +43,8 @@ class Uplink:
         self._name = name
         self._program = program
         self._on_fault = on_fault
+        self._on_time = on_time
+        self._lanes: list[LaneRunner] = []
         self._marks: dict[tuple[str, str, Lane], int] = {}
         self._stirred = asyncio.Event()
         self._watches: dict[tuple[str, str], PathWatch] = {}
@@ -52,7 +56,7 @@ class Uplink:
     async def run(self) -> None:
         """Serve every station until cancelled."""
         context = zmq.Context()
-        lanes = [
+        lanes = self._lanes = [
             self._runner(context, station, path, lane)
             for station in self._stations
             for path in station.paths
@@ -72,6 +76,11 @@ class Uplink:
         finally:
             unwatch()
             context.destroy(linger=0)
+
+    def greet_again(self) -> None:
+        """Tell every station anew what our clock says: it was set, or is worth more now."""
+        for each in self._lanes:
+            each.greet_again()
 
     def status(self) -> list[dict[str, Any]]:
         """Return for each station what it holds of the main log, and how its paths are."""
@@ -117,6 +126,7 @@ class Uplink:
             socket=socket,
             on_state=state_changed,
             on_mark=lambda mark: self._acknowledged(station, mark),
+            on_time=self._on_time,
         )
 
     def _acknowledged(self, station: Station, mark: Mark) -> None:

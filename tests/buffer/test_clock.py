@@ -75,3 +75,26 @@ def test_stamp_is_the_instant_in_microseconds() -> None:
     assert (stamp.monotonic_us, stamp.wall_us) == (12_345_678, 1_800_000_000_250_000)
     assert (stamp.boot_id, stamp.clock) == (clock.boot_id, ClockQuality.FREE)
     assert clock.stamp(Instant(monotonic=1.0)).wall_us is None
+
+
+def test_a_stations_word_stands_in_for_a_clock_that_is_not_set(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    wall, monotonic = [0.0], [100.0]
+    monkeypatch.setattr(time, "clock_gettime", lambda _: wall[0])
+    monkeypatch.setattr(time, "monotonic", lambda: monotonic[0])
+    clock = SystemClock()
+    clock.learn(1.8e9, 6.0)  # it travelled for too long to say anything
+    assert clock.now() == Instant(monotonic=100.0)
+    clock.learn(1.8e9, 0.5)
+    clock.learn(1.8e9 + 0.4, 0.6)
+    assert clock.now() == Instant(monotonic=100.0, wall=1.8e9 + 100.0)
+    assert clock.stamp(clock.now()).clock is ClockQuality.UNSET
+    clock.learn(1.8e9 - 0.1, 0.2)
+    assert clock.now().wall == 1.8e9 + 99.9
+    monotonic[0] += 5000.0  # in which our crystal may have gone wrong by half a second
+    clock.learn(1.8e9 + 0.3, 0.6)
+    assert clock.now().wall == 1.8e9 + 5100.3
+    wall[0] = EARLIEST_BELIEVED_S + 1.0
+    assert clock.now().wall == wall[0]  # its own clock is always believed before any other
+    assert clock.now().clock is not ClockQuality.UNSET
