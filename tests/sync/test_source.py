@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from events.model import Instant
+from events.model import ClockQuality, Instant
 from events.replication import HOLD_S, Batch, Fetch, Hello, Lane, LogHead, Refused, Welcome
 from sync.messages import CONTROL_LENGTH_MAX, decode, decode_entries, encode, stamp
 from sync.source import (
@@ -304,3 +304,25 @@ def test_a_log_offered_beyond_the_limit_is_left_out() -> None:
     (hello,) = [decode(data) for data in source.to_send()]
     assert isinstance(hello, Hello)
     assert [log.log_id for log in hello.logs] == [str(n) for n in range(8)]
+
+
+def test_a_better_clock_is_told_on_a_live_connection_and_disturbs_nothing() -> None:
+    gateway = Gateway(events=3)
+    gateway.source.greet_again(gateway.now)
+    assert [type(said) for said in gateway.said()] == [Hello, Hello]
+    message = Welcome(protocol=1, program="t", name="st", stamp=stamp(gateway.now, "s"))
+    assert gateway.hear(message) == []
+    assert gateway.source.station_time() is None  # a station that does not know the time
+    assert len(gateway.fetch()) == 1
+    gateway.fetch(after=3)
+    gateway.source.greet_again(gateway.now)
+    (hello,) = gateway.said()
+    assert isinstance(hello, Hello)
+    gateway.time += 0.5
+    now = Instant(monotonic=gateway.time, wall=1.8e9, clock=ClockQuality.FREE)
+    gateway.hear(Welcome(protocol=1, program="t", name="st", stamp=stamp(now, "s")))
+    told = gateway.source.station_time()
+    assert told is not None
+    assert (told.error_s, told.offset_s) == (0.25, 1.8e9 - gateway.time + 0.25)
+    assert gateway.source.state is SourceState.UP
+    assert gateway.append()[0].through == 4  # the fetch that was open still is
