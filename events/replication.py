@@ -10,6 +10,7 @@ from enum import StrEnum
 
 import msgspec
 
+from events.commands import Asked, Told
 from events.model import Stamp
 
 PROTOCOL_MIN = 1
@@ -142,4 +143,4 @@ class Batch(msgspec.Struct, frozen=True, kw_only=True, tag="batch", tag_field="t
     gaps: tuple[Gap, ...] = ()
 
 
-Message = Hello | Welcome | Refused | Fetch | Batch
+Message = Hello | Welcome | Refused | Fetch | Batch | Asked | Told

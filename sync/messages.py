@@ -11,6 +11,7 @@ import msgspec
 import zstandard
 
 from events.chain import CHAIN_LENGTH
+from events.commands import ChallengeOffer, ChallengeRequest, Command, Inquiry, Outcome
 from events.errors import PeerRejected, SyncError
 from events.model import Instant, Stamp
 from events.replication import (
@@ -187,6 +188,8 @@ def _check(message: Message) -> None:
             _check_texts(message.program, message.name)
         case Refused():
             _check_texts(message.reason, message.text)
+        case ChallengeRequest() | ChallengeOffer() | Command() | Inquiry() | Outcome():
+            return  # their types bound them
 
 
 def _check_hello(hello: Hello) -> None:

@@ -9,6 +9,7 @@ from collections import deque
 from collections.abc import Mapping, Sequence
 from enum import StrEnum
 
+from events.commands import Asked, ChallengeOffer, Outcome, Told
 from events.errors import LogRewound, SyncError
 from events.kinds import Subkind
 from events.model import Instant
@@ -34,6 +35,7 @@ from sync.verify import UNKNOWN_CHAIN, MissingCopy
 SILENCE_S = 8.0  # nothing heard for so long: the connection is dead
 ANSWER_S = HOLD_S + 4.0  # a fetch that is open for longer is lost
 RETRY_S = 1.0  # after a commit that failed or a batch that was refused
+TOLD_MAX = 64  # until the shell drains them
 NOTICES_MAX = 20  # until the shell drains them
 
 
@@ -72,6 +74,7 @@ class Sink:
         self._out: list[bytes] = []
         self._notices: list[Notice] = []
         self._todo: deque[Work] = deque()
+        self._told: list[Told] = []
         self._load: Load | None = None
         self._load_at = 0.0
         self._fetches = 0
@@ -94,6 +97,8 @@ class Sink:
                     self._greeted(message, now)
                 case Batch() if self.state is SinkState.OPEN:
                     self._answered(message, now)
+                case ChallengeOffer() | Outcome() if len(self._told) < TOLD_MAX:
+                    self._told.append(message)
                 case _:
                     self.ignored += 1
         except messages.VersionMismatch as error:
@@ -211,6 +216,15 @@ class Sink:
         """Drain the messages to send, in order."""
         out, self._out = self._out, []
         return out
+
+    def ask(self, message: Asked) -> None:
+        """Ask something beside the events."""
+        self._send(message)
+
+    def told(self) -> list[Told]:
+        """Drain what the gateway answered to that."""
+        told, self._told = self._told, []
+        return told
 
     def notices(self) -> list[Notice]:
         """Drain what people must be told."""

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from events.commands import Asked, ChallengeRequest, Command, Inquiry, Told
 from events.errors import SyncError
 from events.model import Instant
 from events.replication import (
@@ -33,6 +34,7 @@ SILENCE_S = 7.0  # nothing heard for so long: the station's program does not ans
 GREETING_RETRY_S = 2.0  # a hello without an answer is said again
 READ_RETRY_S = 0.5  # a log that could not be read is tried again
 FETCHES_OPEN_MAX = 16  # for each log
+ASKED_MAX = 64  # questions beside the events that nobody has taken yet
 ENDS_KEPT_MAX = 64  # answered fetches that another one may still follow
 LIMIT_BYTES_MAX = 256 * 1024  # one batch, whatever a station asks for
 
@@ -104,6 +106,7 @@ class Source:
         self._offers: dict[str, _Offer] = {}
         self._out: list[bytes] = []
         self._marks: list[Mark] = []
+        self._asked: list[Asked] = []
         self._reading: ReadRequest | None = None
         self._heard = 0.0
         self._greeted = 0.0
@@ -155,6 +158,8 @@ class Source:
                 self._refused(message)
             case Fetch():
                 self._fetch(message, now)
+            case ChallengeRequest() | Command() | Inquiry() if len(self._asked) < ASKED_MAX:
+                self._asked.append(message)
             case _:
                 self.ignored += 1
 
@@ -223,6 +228,16 @@ class Source:
     def station_time(self) -> StationTime | None:
         """Drain the time that the newest welcome told, None if it told none."""
         return self._question.take()
+
+    def asked(self) -> list[Asked]:
+        """Drain what the station asks beside the events."""
+        asked, self._asked = self._asked, []
+        return asked
+
+    def tell(self, message: Told) -> None:
+        """Answer that; without a connection it is lost, and the station inquires."""
+        if self._alive():
+            self._send(message)
 
     def _alive(self) -> bool:
         return self.state in {SourceState.GREETING, SourceState.UP}

@@ -16,6 +16,7 @@ from typing import NoReturn
 import zmq
 from zmq.utils.monitor import parse_monitor_message
 
+from events.commands import Asked, Told
 from events.errors import StoreError
 from events.kinds import Subkind
 from sync.diagnosis import TRYING, UP, LaneState
@@ -79,6 +80,7 @@ class LaneRunner:
         on_state: Callable[[LaneState], None],
         on_mark: Callable[[Mark], None],
         on_time: Callable[[StationTime], None],
+        on_asked: Callable[[Asked, Callable[[Told], None]], None],
     ) -> None:
         self.awake = asyncio.Event()
         self._source = source
@@ -90,6 +92,7 @@ class LaneRunner:
         self._on_mark = on_mark
         self._on_time = on_time
         self._greet_due = False
+        self._on_asked = on_asked
         self._state = TRYING
         self._broken_handshakes = 0
         # Gateways that lost one station must not all come back at the same moment.
@@ -209,6 +212,8 @@ class LaneRunner:
         told = source.station_time()
         if told is not None:
             self._on_time(told)
+        for asked in source.asked():
+            self._on_asked(asked, self._tell)
         now = self._clock.now()
         if self._greet_due:
             self._greet_due = False
@@ -236,6 +241,10 @@ class LaneRunner:
                     _REFUSALS.get(reason, PathFault.IDENTITY_REFUSED), source.refusal.text[:200]
                 )
                 raise _Over(REFUSED_PAUSE_S)
+
+    def _tell(self, message: Told) -> None:
+        self._source.tell(message)
+        self.awake.set()
 
     async def _read(self) -> None:
         for request in self._source.wants():

@@ -13,6 +13,7 @@ from typing import Any
 
 import zmq
 
+from events.commands import Asked, Told
 from events.errors import ConfigError, StoreError
 from events.kinds import Subkind
 from events.model import Instant
@@ -36,7 +37,8 @@ class Hub:
     """Receives from every enrolled gateway until cancelled.
 
     on_notice: what people must be told; the same about the same peer at most once a minute.
-    on_seen: a message of a gateway came: it lives. on_hello: what it says about itself.
+    on_seen: a message of a gateway came: it lives. on_hello: what it says about itself. on_told:
+        what it answered to `ask`.
     """
 
     def __init__(
@@ -52,6 +54,7 @@ class Hub:
         on_notice: Callable[[Notice], None],
         on_seen: Callable[[str, Instant], None],
         on_hello: Callable[[str, Hello], None],
+        on_told: Callable[[str, Told], None] = lambda _gateway, _told: None,
     ) -> None:
         self._listen = endpoint(listen, listen=True)
         self._secret_key = secret_key
@@ -63,6 +66,7 @@ class Hub:
         self._on_notice = on_notice
         self._on_seen = on_seen
         self._on_hello = on_hello
+        self._on_told = on_told
         self._awake = asyncio.Event()
         self._gateways: dict[str, Gateway] = {}
         self._routes: dict[bytes, Connection] = {}
@@ -112,6 +116,19 @@ class Hub:
             for each in gateway.connections.values()
             if each.greeted is not None
         ]
+
+    def ask(self, gateway: str, lane: Lane, message: Asked) -> bool:
+        """Say something beside the events over the connection that carries a lane of a gateway.
+
+        Returns whether there is one. What was said may still be lost with it.
+        """
+        known = self._gateways.get(gateway)
+        for each in known.connections.values() if known is not None else ():
+            if each.serves(lane) and each.sink.active and each.sink.state is SinkState.OPEN:
+                each.sink.ask(message)
+                self._flush(each)
+                return each.route in self._routes
+        return False
 
     @contextmanager
     def _bound(self) -> Iterator[LoopSocket]:
@@ -210,6 +227,8 @@ class Hub:
     def _follow(self, connection: Connection, tasks: asyncio.TaskGroup) -> None:
         """Do what the sink wants done after it was told something."""
         self._flush(connection)
+        for told in connection.sink.told():
+            self._on_told(connection.gateway, told)
         for notice in connection.sink.notices():
             self._notice(notice, connection)
         if connection.sink.state in {SinkState.REFUSED, SinkState.LOST}:

@@ -6,6 +6,7 @@ from typing import Any
 
 import zmq
 
+from events.commands import Asked, Told
 from events.replication import Lane
 from sync.diagnosis import LaneState, PathWatch
 from sync.keys import public_of
@@ -16,12 +17,15 @@ from sync.station_time import StationTime
 from sync.zmq_lane import LaneRunner
 from sync.zmq_loop import endpoint, set_common_options, wait
 
+OnAsked = Callable[[str, Asked, Callable[[Told], None]], None]
+
 
 class Uplink:
     """Every connection of a gateway to its stations: two for each path, one a lane.
 
     `on_fault` hears of each change of a path, and of its first known state; `on_time` of what a
-    station's clock says. Raises `ConfigError` for an address that is none.
+    station's clock says; `on_asked` of what a station asks beside the events, by its name, and how
+    to answer. Raises `ConfigError` for an address that is none.
     """
 
     def __init__(
@@ -35,6 +39,7 @@ class Uplink:
         program: str,
         on_fault: Callable[[PathChange], None],
         on_time: Callable[[StationTime], None] = lambda _: None,
+        on_asked: OnAsked = lambda _station, _asked, _tell: None,
     ) -> None:
         self._stations = tuple(stations)
         self._log = log
@@ -45,6 +50,7 @@ class Uplink:
         self._on_fault = on_fault
         self._on_time = on_time
         self._lanes: list[LaneRunner] = []
+        self._on_asked = on_asked
         self._marks: dict[tuple[str, str, Lane], int] = {}
         self._stirred = asyncio.Event()
         self._watches: dict[tuple[str, str], PathWatch] = {}
@@ -127,6 +133,7 @@ class Uplink:
             on_state=state_changed,
             on_mark=lambda mark: self._acknowledged(station, mark),
             on_time=self._on_time,
+            on_asked=lambda asked, tell: self._on_asked(station.name, asked, tell),
         )
 
     def _acknowledged(self, station: Station, mark: Mark) -> None:

@@ -12,6 +12,7 @@ import zmq
 
 from buffer.clock import SystemClock
 from events.chain import genesis
+from events.commands import Asked, Outcome, Told, Verdict
 from events.model import Stamp
 from events.replication import Hello, Lane, LogHead
 from sync.peers import Notice, Path, PathChange, Station
@@ -52,6 +53,8 @@ class Bench:
     address: str = "127.0.0.1:0"
     paths: dict[str, str] = field(default_factory=dict)
     boot_id: str = "boot"
+    asked: list[Asked] = field(default_factory=list)
+    told: list[tuple[str, Told]] = field(default_factory=list)
     stirred: asyncio.Event = field(default_factory=asyncio.Event)
 
     def __post_init__(self) -> None:
@@ -75,6 +78,7 @@ class Bench:
             on_notice=self._noticed,
             on_seen=lambda name, now: self.seen.__setitem__(name, now.monotonic),
             on_hello=lambda name, hello: None,
+            on_told=lambda name, told: self.told.append((name, told)),
         )
 
     @asynccontextmanager
@@ -105,6 +109,7 @@ class Bench:
             name=given.get("name", "building-1"),
             program="test",
             on_fault=self._changed,
+            on_asked=self._answer,
         )
         async with running(uplink.run()):
             yield uplink
@@ -129,6 +134,10 @@ class Bench:
 
     def faults(self) -> list[str]:
         return [change.fault for change in self.changes if not change.up]
+
+    def _answer(self, station: str, asked: Asked, tell: Callable[[Told], None]) -> None:
+        self.asked.append(asked)
+        tell(Outcome(command_id="c1", verdict=Verdict.APPLIED, text=station))
 
     def _noticed(self, notice: Notice) -> None:
         self.notices.append(notice)

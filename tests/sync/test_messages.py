@@ -10,6 +10,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from events.chain import CHAIN_LENGTH
+from events.commands import (
+    Challenge,
+    ChallengeOffer,
+    ChallengeRequest,
+    Command,
+    Inquiry,
+    Outcome,
+    Verdict,
+)
 from events.errors import SyncError
 from events.model import ClockQuality, Instant, Stamp
 from events.replication import (
@@ -43,12 +52,28 @@ HELLO = Hello(
 )
 FETCH = Fetch(id=1, lane=Lane.MAIN, log_id="a", after=3, stored=2, limit_bytes=4096)
 BATCH = Batch(id=1, lane=Lane.MAIN, log_id="a", entries=b"", through=9, head=9)
+CHALLENGE = Challenge(boot_id="boot", counter=7)
+COMMAND = Command(
+    id="c1",
+    challenge=CHALLENGE,
+    expires_s=30.0,
+    target="lobby/siren",
+    action="pulse",
+    arguments={"duration_s": 5.0},
+    issued_by="wang",
+    payload=b"z",
+)
 MESSAGES: list[Message] = [
     HELLO,
     Welcome(protocol=1, program="0.1", name="st", stamp=STAMP),
     Refused(reason="version-mismatch", text="too old"),
     FETCH,
     msgspec.structs.replace(BATCH, gaps=(Gap(1, 9, CHAIN, "evicted"),)),
+    ChallengeRequest(command_id="c1"),
+    ChallengeOffer(command_id="c1", challenge=CHALLENGE),
+    COMMAND,
+    Inquiry(command_id="c1"),
+    Outcome(command_id="c1", verdict=Verdict.FAILED, text="busy", value=3, payload=b"z"),
 ]
 
 entries = st.lists(
@@ -183,3 +208,24 @@ def test_an_instant_is_stamped_in_microseconds() -> None:
         monotonic_us=1_500_000, wall_us=2_250_000, boot_id="b", clock=ClockQuality.FREE
     )
     assert messages.stamp(Instant(monotonic=1.0), "b").wall_us is None
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"id": ""},
+        {"id": "x" * 65},
+        {"expires_s": 0.0},
+        {"expires_s": 3601.0},
+        {"target": "x" * 201},
+        {"arguments": {str(n): n for n in range(17)}},
+        {"arguments": {"text": "x" * 2001}},
+        {"issued_by": "x" * 65},
+        {"payload": b"x" * 49_153},
+        {"challenge": Challenge(boot_id="boot", counter=-1)},
+    ],
+    ids=lambda wrong: next(iter(wrong)),
+)
+def test_a_command_beyond_its_bounds_is_malformed(wrong: dict[str, Any]) -> None:
+    with pytest.raises(MalformedMessage):
+        decode(encode(msgspec.structs.replace(COMMAND, **wrong)))

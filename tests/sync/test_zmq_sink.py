@@ -5,6 +5,7 @@ import asyncio
 import msgspec
 import pytest
 
+from events.commands import Inquiry, Outcome, Verdict
 from events.errors import ConfigError
 from events.model import Instant
 from events.replication import MESSAGE_LENGTH_MAX, Lane
@@ -16,6 +17,7 @@ from tests.sync.loopback import (
     Bench,
     hello,
     new_keys,
+    path_up,
     raw_client,
 )
 
@@ -182,5 +184,22 @@ def test_an_address_in_use_is_a_sentence_that_helps() -> None:
             with pytest.raises(ConfigError, match="cannot listen") as caught:
                 await other.hub().run()
             assert caught.value.hint
+
+    asyncio.run(scenario())
+
+
+def test_what_a_station_asks_beside_the_events_is_answered_over_the_lane_it_came_by() -> None:
+    async def scenario() -> None:
+        bench = Bench()
+        async with bench.station() as hub:
+            assert not hub.ask("building-1", Lane.URGENT, Inquiry(command_id="c1"))
+            async with bench.gateway() as uplink:
+                await bench.until(lambda: path_up(uplink))
+                for lane in Lane:
+                    assert hub.ask("building-1", lane, Inquiry(command_id=lane))
+                await bench.until(lambda: len(bench.told) == 2)
+        assert {each.command_id for each in bench.asked if isinstance(each, Inquiry)} == set(Lane)
+        outcome = Outcome(command_id="c1", verdict=Verdict.APPLIED, text="station-1")
+        assert set(bench.told) == {("building-1", outcome)}
 
     asyncio.run(scenario())
