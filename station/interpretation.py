@@ -18,7 +18,7 @@ class Basis(StrEnum):
     """Which clocks the time of an event was made from."""
 
     GATEWAY = "gateway"  # the gateway's wall clock, as stamped
-    GATEWAY_LATER = "gateway-later"  # the gateway's wall clock, once it was synchronised
+    CORRECTED = "corrected"  # the gateway's wall clock, as it was set later
     STATION = "station"  # the gateway's monotonic clock, tied to the station's at a Hello
     RECEIVED = "received"  # nothing better is known than when it arrived
 
@@ -95,7 +95,7 @@ def best_time(
     if boot is not None:
         since_us = boot.stamp.monotonic_us - happened_us
         if boot.stamp.clock == ClockQuality.SYNCHRONISED and boot.stamp.wall_us is not None:
-            return boot.stamp.wall_us - since_us, Basis.GATEWAY_LATER
+            return boot.stamp.wall_us - since_us, Basis.CORRECTED
         if own_us is None and boot.station_us is not None:
             return boot.station_us - since_us, Basis.STATION
     if own_us is not None:

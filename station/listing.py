@@ -1,10 +1,11 @@
 """Events as people and scripts read them, straight from the file, whether the station runs or not.
 
 The connection here never writes and never checkpoints, and no read lasts longer than one page of
-rows: a reader must not hold the log of the file back.
+rows: a reader must not hold the log of the file back. Times are made anew from the stamps with each
+reading (`station.clock_ties`): what is known of a gateway's clock may have come after the event.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import Any, Final
@@ -13,7 +14,9 @@ import msgspec
 
 from events.calendar import rfc3339
 from events.errors import UnavailableError, UnreadableEvent
+from events.model import Record
 from events.wire import decode
+from station.clock_ties import BootClock, boot_clock
 from station.schema import FILE_NAME, open_reader, translated
 
 PAGE_ROWS = 500
@@ -47,6 +50,7 @@ class Listing:
                 hint="start the station with `nplus-station run --config FILE`",
             )
         self._connection, self.still = open_reader(directory)
+        self._clocks: dict[tuple[str, str], BootClock] = {}
 
     def close(self) -> None:
         self._connection.close()
@@ -57,7 +61,7 @@ class Listing:
         while left is None or left > 0:
             count = PAGE_ROWS if left is None else min(PAGE_ROWS, left)
             page = self._rows(_FORWARD, (n, gateway, count))
-            yield from map(shown, page)
+            yield from self._shown(page)
             if len(page) < count:
                 return
             n = page[-1][0]
@@ -65,7 +69,7 @@ class Listing:
 
     def newest(self, gateway: str | None, limit: int) -> Iterator[dict[str, Any]]:
         """Yield the newest `limit` events, oldest first."""
-        return map(shown, reversed(self._rows(_NEWEST, (gateway, limit))))
+        return iter(self._shown(self._rows(_NEWEST, (gateway, limit))[::-1]))
 
     def version(self) -> int:
         """Return a number that is another one after every commit by the station."""
@@ -79,13 +83,27 @@ class Listing:
             found = self._connection.execute("SELECT coalesce(max(n), 0) FROM event").fetchone()
         return int(found[0])
 
+    def _shown(self, page: list[tuple[Any, ...]]) -> list[dict[str, Any]]:
+        self._clocks.clear()  # a gateway's clock may have been set since the page before
+        with translated(self._file):
+            return [shown(row, self._clock) for row in page]
+
+    def _clock(self, gateway: str, boot_id: str) -> BootClock:
+        clock = self._clocks.get((gateway, boot_id))
+        if clock is None:
+            clock = self._clocks[gateway, boot_id] = boot_clock(self._connection, gateway, boot_id)
+        return clock
+
     def _rows(self, query: str, values: tuple[object, ...]) -> list[tuple[Any, ...]]:
         with translated(self._file), closing(self._connection.execute(query, values)) as rows:
             return rows.fetchall()
 
 
-def shown(row: tuple[Any, ...]) -> dict[str, Any]:
-    """Return an event as the JSON object that scripts read. Kinds stay as they were sent."""
+def shown(row: tuple[Any, ...], clock_of: Callable[[str, str], BootClock]) -> dict[str, Any]:
+    """Return an event as the JSON object that scripts read. Kinds stay as they were sent.
+
+    clock_of: what is known of the clocks of a gateway's boot.
+    """
     n, gateway, log_id, seq, point, kind, subkind, qualifier, at_us, at_basis, *rest = row
     received_us, urgent, late, volatile, suspect, readable, body = rest
     event: dict[str, Any] = {
@@ -111,14 +129,19 @@ def shown(row: tuple[Any, ...]) -> dict[str, Any]:
         "readable": bool(readable),
     }
     try:
-        event |= _from_body(body)
+        record = decode(body)
     except UnreadableEvent:
         event["raw"] = body.hex()
+        return event
+    event |= _from_record(record)
+    if gateway and log_id is not None:
+        clock = clock_of(gateway, record.stamp.boot_id)
+        at_us, basis = clock.time_of(record.stamp, record.observation.edge_us, received_us)
+        event |= {"at": _time(at_us), "at_basis": basis.value}
     return event
 
 
-def _from_body(body: bytes) -> dict[str, Any]:
-    record = decode(body)
+def _from_record(record: Record) -> dict[str, Any]:
     seen = record.observation
     return {
         "value": seen.value,

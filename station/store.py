@@ -18,7 +18,7 @@ from events.kinds import Qualifier
 from events.model import Instant, Scalar, Stamp
 from events.replication import Entry
 from events.wire import encode
-from station import recording, report
+from station import clock_ties, recording, report
 from station.announcements import Announcement, record_of, unreadable
 from station.notices import Limiter
 from station.register import Register
@@ -48,6 +48,7 @@ class Store:
         if self._lock < 0:
             self._lock = _hold(self._directory)
         await self._writer.open()
+        await self._writer.run(_add_tables)
 
     async def close(self) -> None:
         """Finish what was asked for, then close the ledger."""
@@ -116,6 +117,7 @@ class Store:
         def work(connection: sqlite3.Connection) -> None:
             number = self._register.gateway(connection, gateway)
             self._register.hello(connection, number, stamp, _wall_us(received))
+            clock_ties.note(connection, number, stamp, _wall_us(received))
 
         with suppress(StoreError):
             self._writer.submit(work).add_done_callback(_pass_over_store_errors)
@@ -216,6 +218,12 @@ class Store:
             lambda done: note(None if done.exception() is not None else done.result())
         )
         return await asyncio.shield(answer)
+
+
+def _add_tables(connection: sqlite3.Connection) -> None:
+    """Make what a file of an earlier program does not have."""
+    for statement in clock_ties.TABLE.split(";\n"):
+        connection.execute(statement)
 
 
 def _pass_over_store_errors(done: asyncio.Future[object]) -> None:
