@@ -57,14 +57,21 @@ HINTS: Final[dict[type[StoreError], str]] = {
 
 
 @contextmanager
-def translated(doing: str) -> Iterator[None]:
-    """Turn what SQLite or the system raises while `doing` something into a `StoreError`."""
+def translated(doing: str, *, opening: bool = False) -> Iterator[None]:
+    """Turn what SQLite or the system raises while `doing` something into a `StoreError`.
+
+    `opening`: a statement of ours that does not fit the file's tables means that these are damaged.
+    """
     try:
         yield
     except sqlite3.Error as error:
         code = getattr(error, "sqlite_errorcode", None)
         kind = _BY_RESULT_CODE.get(code & _PRIMARY_CODE, StoreError) if code else StoreError
+        if opening and code == sqlite3.SQLITE_ERROR:
+            kind = StoreCorrupt
         raise kind(f"{doing}: {error}", hint=HINTS[kind]) from error
+    except UnicodeDecodeError as error:  # SQLite's message quotes a damaged page, and Python fails
+        raise StoreCorrupt(f"{doing}: {error.reason}", hint=HINTS[StoreCorrupt]) from error
     except OSError as error:
         kind = _BY_ERRNO.get(error.errno or 0, StoreError)
         raise kind(f"{doing}: {error.strerror or error}", hint=HINTS[kind]) from error

@@ -78,7 +78,7 @@ class EventLog:
         """
         connection = schema.connect(path)
         try:
-            with translated(f"cannot open the store {path}"):
+            with translated(f"cannot open the store {path}", opening=True):
                 _begin(connection, created_us)
                 return cls(path, connection, bound or Bound(BOUND_BYTES_DEFAULT))
         except BaseException:

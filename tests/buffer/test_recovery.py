@@ -440,6 +440,12 @@ def spoil(folder: Path, how: str) -> bytes:
             del data[len(data) // 2 :]
         case "header":
             data[:16] = b"\0" * 16
+        case "column":
+            assert b"created_us" in data
+            data[:] = data.replace(b"created_us", b"creatXd_us")
+        case "letter":
+            assert b"created_us" in data
+            data[:] = data.replace(b"created_us", b"creat\x98d,,,")  # no UTF-8, no SQL
         case "newer":
             data[60:64] = (2000).to_bytes(4, "big")  # user_version
         case other:
@@ -455,6 +461,8 @@ def spoil(folder: Path, how: str) -> bytes:
         ("empty", "corrupt"),
         ("truncated", "corrupt"),
         ("header", "corrupt"),
+        ("column", "corrupt"),
+        ("letter", "corrupt"),
         ("last-event", "corrupt"),
         ("newer", "newer-version"),
     ],
