@@ -59,12 +59,15 @@ class Place:
 def is_older(event: Place, state: Place, *, restores: bool) -> bool:
     """Tell whether `event` happened before the event that made the present `state`.
 
-    Within one history of a log, numbers decide. Otherwise, in this order: the monotonic clock of
-    one boot; the order of boots; the order of the logs in which they came. A copy and an event of
-    unknown boots in one log are in doubt: then the place of receiving decides, but a restore
-    counts as older, since an old restore must never clear a newer alarm.
+    Within one history of a log, numbers decide, unless the order of two boots contradicts them:
+    the urgent events of a restored card come before it is known that its history began anew.
+    Otherwise, in this order: the monotonic clock of one boot; the order of boots; the order of the
+    logs in which they came. A copy and an event of unknown boots in one log are in doubt: then the
+    place of receiving decides, but a restore counts as older, since an old restore must never
+    clear a newer alarm.
     """
-    if event.log == state.log and event.history == state.history:
+    boots_known = event.boot_rank and state.boot_rank and event.boot_id != state.boot_id
+    if event.log == state.log and event.history == state.history and not boots_known:
         return event.seq < state.seq
     if event.boot_id and event.boot_id == state.boot_id:
         return event.monotonic_us < state.monotonic_us

@@ -79,6 +79,9 @@ STATE = Place(
         ({"seq": 49, "monotonic_us": 900}, False, True),  # one log: the number, not the clock
         ({"seq": 51, "monotonic_us": 100}, False, False),
         ({"seq": 51, "boot_id": "b", "boot_rank": 2, "monotonic_us": 1}, True, False),
+        # a restored card's urgent events, before its history is known to have begun anew
+        ({"seq": 3, "carrier_seq": 3, "boot_id": "b", "boot_rank": 2}, False, False),
+        ({"seq": 3, "carrier_seq": 3, "boot_id": "b", "boot_rank": 0}, False, True),
         ({"log": 2, "carrier_log": 2, "seq": 1, "monotonic_us": 501}, True, False),
         ({"log": 2, "carrier_log": 2, "seq": 1, "monotonic_us": 499}, True, True),
         ({"log": 2, "carrier_log": 2, "boot_id": "b", "boot_rank": 0}, True, False),  # newer log
