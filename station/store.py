@@ -10,6 +10,7 @@ import os
 import sqlite3
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
@@ -32,6 +33,12 @@ T = TypeVar("T")
 LOCK_NAME = "station.lock"
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class _Hello:
+    stamp: Stamp
+    received_us: int | None
+
+
 class Store:
     """The ledger in `directory`. Open and close it with `async with`; use it from one loop."""
 
@@ -41,6 +48,7 @@ class Store:
         self._register = Register()
         self._writer = Writer(directory, self._register.forget)
         self._unreadable: Limiter[str] = Limiter()
+        self._hellos: dict[str, _Hello] = {}  # not yet known to be stored
         self._lock = -1
 
     async def open(self) -> None:
@@ -83,9 +91,12 @@ class Store:
         way at one time may therefore each name their own.
         """
         held_back = self._unreadable.take(gateway, received.monotonic)
+        said = self._hellos.get(gateway)
 
         def work(connection: sqlite3.Connection) -> recording.Committed:
             received_us = _wall_us(received)
+            if said is not None:
+                self._greet(connection, gateway, said)
             done = recording.Recording(
                 self._register, connection, gateway, commit, received_us
             ).run()
@@ -99,6 +110,8 @@ class Store:
 
         def note(done: recording.Committed | None) -> None:
             numbers = done.unreadable if done is not None else ()
+            if done is not None:
+                self._greeted(gateway, said)
             if held_back is None:
                 self._unreadable.hold(gateway, len(numbers))
             elif numbers:
@@ -111,16 +124,30 @@ class Store:
     def hello(self, gateway: str, stamp: Stamp, received: Instant) -> None:
         """Tie the monotonic clock of a gateway's boot to wall time, before any later commit.
 
-        Not waited for: a hello that cannot be stored is said again at the next connection.
+        Not waited for: what cannot be stored now is stored with the next commit, for without it the
+        events of that boot would have no place in the order of boots.
         """
+        said = self._hellos[gateway] = _Hello(stamp, _wall_us(received))
 
-        def work(connection: sqlite3.Connection) -> None:
-            number = self._register.gateway(connection, gateway)
-            self._register.hello(connection, number, stamp, _wall_us(received))
-            clock_ties.note(connection, number, stamp, _wall_us(received))
+        def stored(done: asyncio.Future[object]) -> None:
+            error = done.exception()
+            if error is None:
+                self._greeted(gateway, said)
+            elif not isinstance(error, StoreError):
+                raise error
 
         with suppress(StoreError):
-            self._writer.submit(work).add_done_callback(_pass_over_store_errors)
+            answer = self._writer.submit(lambda connection: self._greet(connection, gateway, said))
+            answer.add_done_callback(stored)
+
+    def _greet(self, connection: sqlite3.Connection, gateway: str, said: "_Hello") -> None:
+        number = self._register.gateway(connection, gateway)
+        self._register.hello(connection, number, said.stamp, said.received_us)
+        clock_ties.note(connection, number, said.stamp, said.received_us)
+
+    def _greeted(self, gateway: str, said: "_Hello | None") -> None:
+        if said is not None and self._hellos.get(gateway) is said:
+            del self._hellos[gateway]
 
     async def ping(self) -> None:
         """Return when the writer answers. A busy or a full store is an answer.
@@ -224,12 +251,6 @@ def _add_tables(connection: sqlite3.Connection) -> None:
     """Make what a file of an earlier program does not have."""
     for statement in clock_ties.TABLE.split(";\n"):
         connection.execute(statement)
-
-
-def _pass_over_store_errors(done: asyncio.Future[object]) -> None:
-    error = done.exception()
-    if error is not None and not isinstance(error, StoreError):
-        raise error
 
 
 def _wall_us(now: Instant) -> int | None:

@@ -610,6 +610,27 @@ def test_an_unset_clock_is_corrected_from_the_hello_of_the_same_boot(tmp_path: P
     assert (unknown["at"], unknown["at_basis"]) == (unknown["received_at"], "received")
 
 
+def test_a_hello_that_cannot_be_stored_comes_with_the_next_commit(tmp_path: Path) -> None:
+    """Without it the events of that boot would have no place among those of others."""
+    log = GatewayLog()
+    log.append(record(boot_id="boot-9"))
+
+    async def work(store: Store) -> None:
+        connection = store._writer._connection
+        assert connection is not None
+        connection.execute("PRAGMA query_only = ON")
+        store.hello("g1", Stamp(monotonic_us=1, boot_id="boot-9"), NOW)
+        await store.ping()
+        assert connection.execute("SELECT * FROM boot").fetchall() == []
+        connection.execute("PRAGMA query_only = OFF")
+        await store.commit("g1", log.main(1, 1), NOW)
+        assert store._hellos == {}
+
+    with_store(tmp_path, work)
+    with closing(sqlite3.connect(tmp_path / schema.FILE_NAME)) as reader:
+        assert reader.execute("SELECT boot_id FROM boot").fetchall() == [("boot-9",)]
+
+
 def test_gaps_are_kept_and_what_is_held_inside_them_is_not_missing(tmp_path: Path) -> None:
     log = GatewayLog()
     for seq in range(1, 11):
