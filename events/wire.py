@@ -19,7 +19,13 @@ class _Envelope(msgspec.Struct, frozen=True, array_like=True):
     record: msgspec.Raw
 
 
+class _Body(msgspec.Struct, frozen=True, array_like=True):
+    version: int
+    record: Record
+
+
 _encoder = msgspec.msgpack.Encoder()
+_body = msgspec.msgpack.Decoder(_Body)
 _envelope = msgspec.msgpack.Decoder(_Envelope)
 _record = msgspec.msgpack.Decoder(Record)
 
@@ -31,6 +37,15 @@ def encode(record: Record) -> bytes:
 
 def decode(body: bytes) -> Record:
     """Return the record in a body. Raises `UnreadableEvent` for anything this reader cannot read."""
+    try:
+        whole = _body.decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return _decode_slowly(body)
+    return whole.record if whole.version == WIRE_VERSION else _decode_slowly(body)
+
+
+def _decode_slowly(body: bytes) -> Record:
+    """Say what is wrong with a body that is not, in one piece, what this reader reads."""
     try:
         envelope = _envelope.decode(body)
         if envelope.version != WIRE_VERSION:

@@ -7,8 +7,10 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
 
-from events.kinds import Kind, Qualifier, Subkind
-from events.model import ClockQuality, Origin, Record, Scalar, Stamp
+import msgspec
+
+from events.kinds import Kind, Subkind
+from events.model import ClockQuality, Observation, Record, Scalar, Stamp
 
 INTEGER_MAX: Final = 2**63 - 1  # SQLite's
 VALUE_LENGTH_MAX = 500  # of a text value beside the state; the body has all of it
@@ -23,6 +25,15 @@ class Basis(StrEnum):
     RECEIVED = "received"  # nothing better is known than when it arrived
 
 
+# Looked up once: looking a member up in its class takes longer than most of what is done with it.
+_GATEWAY = Basis.GATEWAY.value
+_CORRECTED = Basis.CORRECTED.value
+_STATION = Basis.STATION.value
+_RECEIVED = Basis.RECEIVED.value
+_UNSET = ClockQuality.UNSET
+_SYNCHRONISED = ClockQuality.SYNCHRONISED
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Boot:
     """One boot of a gateway: its stamp in a Hello, and the station's time of hearing it.
@@ -35,8 +46,7 @@ class Boot:
     station_us: int | None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Place:
+class Place(msgspec.Struct, frozen=True, gc=False):
     """Where an event stands in the order of its gateway, as far as that can be known.
 
     log, seq: where it was first recorded, `log` being the station's number of the log.
@@ -82,93 +92,57 @@ def is_older(event: Place, state: Place, *, restores: bool) -> bool:
 
 def best_time(
     stamp: Stamp, edge_us: int | None, boot: Boot | None, received_us: int | None
-) -> tuple[int | None, Basis]:
-    """Return when it happened, in POSIX microseconds, and which clocks say so.
+) -> tuple[int | None, str]:
+    """Return when it happened, in POSIX microseconds, and which clocks (`Basis`) say so.
 
     `boot` is what is known of the boot in which the event was stamped. None: nobody knew the time.
     """
+    at_us, basis = _best_time(stamp, edge_us, boot, received_us)
+    if at_us is None or -INTEGER_MAX <= at_us <= INTEGER_MAX:
+        return at_us, basis
+    return clamped(at_us), basis
+
+
+def _best_time(
+    stamp: Stamp, edge_us: int | None, boot: Boot | None, received_us: int | None
+) -> tuple[int | None, str]:
     happened_us = stamp.monotonic_us
     if edge_us is not None and 0 <= edge_us <= happened_us:
         happened_us = edge_us
     own_us = None
-    if stamp.wall_us is not None and stamp.clock != ClockQuality.UNSET:
+    if stamp.wall_us is not None and stamp.clock != _UNSET:
         own_us = stamp.wall_us - (stamp.monotonic_us - happened_us)
-        if stamp.clock == ClockQuality.SYNCHRONISED:
-            return own_us, Basis.GATEWAY
+        if stamp.clock == _SYNCHRONISED:
+            return own_us, _GATEWAY
     if boot is not None:
         since_us = boot.stamp.monotonic_us - happened_us
-        if boot.stamp.clock == ClockQuality.SYNCHRONISED and boot.stamp.wall_us is not None:
-            return boot.stamp.wall_us - since_us, Basis.CORRECTED
+        if boot.stamp.clock == _SYNCHRONISED and boot.stamp.wall_us is not None:
+            return boot.stamp.wall_us - since_us, _CORRECTED
         if own_us is None and boot.station_us is not None:
-            return boot.station_us - since_us, Basis.STATION
+            return boot.station_us - since_us, _STATION
     if own_us is not None:
-        return own_us, Basis.GATEWAY
-    return received_us, Basis.RECEIVED
+        return own_us, _GATEWAY
+    return received_us, _RECEIVED
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Reading:
-    """An event in the station's words. `value` fits a column of SQLite."""
-
-    point: str
-    kind: str
-    subkind: str
-    condition: str
-    qualifier: str
-    value: int | float | str | None
-    at_us: int | None
-    at_basis: Basis
-    boot_id: str
-    monotonic_us: int
-    urgent: bool
-    readable: bool = True
-    origin: Origin | None = None
-
-
-def interpret(record: Record, boot: Boot | None, received_us: int | None) -> Reading:
-    """Return what the station says of a record."""
-    seen = record.observation
-    at_us, basis = best_time(record.stamp, seen.edge_us, boot, received_us)
-    return Reading(
-        point=seen.point,
-        kind=seen.kind,
-        subkind=seen.subkind,
-        condition=seen.condition,
-        qualifier=seen.qualifier,
-        value=_column(seen.value),
-        at_us=None if at_us is None else clamped(at_us),
-        at_basis=basis,
-        boot_id=record.stamp.boot_id,
-        monotonic_us=clamped(record.stamp.monotonic_us),
-        urgent=record.urgent,
-        origin=record.origin,
-    )
-
-
-def unreadable(received_us: int | None) -> Reading:
-    """Return what the station says of bytes that it cannot read: that they came."""
-    return Reading(
-        point="",
-        kind=Kind.INFORMATION.value,
-        subkind=Subkind.UNREADABLE_EVENT.value,
-        condition="",
-        qualifier=Qualifier.NEW.value,
-        value=None,
-        at_us=received_us,
-        at_basis=Basis.RECEIVED,
-        boot_id="",
-        monotonic_us=0,
-        urgent=False,
-        readable=False,
-    )
+UNREADABLE: Final = Record(
+    stamp=Stamp(monotonic_us=0, boot_id=""),
+    observation=Observation(
+        point="", kind=Kind.INFORMATION.value, subkind=Subkind.UNREADABLE_EVENT.value
+    ),
+)
+"""What the station says of bytes that it cannot read: that they came."""
 
 
 def clamped(number: int) -> int:
     """Return a number that SQLite can hold: a gateway's wrong clock must not stop its events."""
-    return max(-INTEGER_MAX - 1, min(INTEGER_MAX, number))
+    if -INTEGER_MAX <= number <= INTEGER_MAX:
+        return number
+    return INTEGER_MAX if number > 0 else -INTEGER_MAX - 1
 
 
-def _column(value: Scalar | None) -> int | float | str | None:
+def column(value: Scalar | None) -> int | float | str | None:
+    """Return a value that fits a column of SQLite."""
     if isinstance(value, bool):
         return int(value)
     if isinstance(value, int):

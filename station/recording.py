@@ -1,7 +1,7 @@
 """One commit of the ledger: events, states, gaps and cursor, inside one transaction.
 
 The functions here run in the writer's thread. An event is held when its number and chain value
-are, or when a place is that its record names as its origin.
+are, or when a place is that its record names as its origin (`station.held`).
 """
 
 import sqlite3
@@ -13,46 +13,42 @@ from events.kinds import Qualifier
 from events.model import Origin, Record
 from events.replication import Entry, Lane
 from events.wire import decode
+from station import held
 from station.interpretation import (
     INTEGER_MAX,
+    UNREADABLE,
     Boot,
     Place,
-    Reading,
-    interpret,
+    best_time,
+    clamped,
+    column,
     is_older,
-    unreadable,
 )
 from station.register import Condition, Register
 from sync.ledger import Commit, CommitResult, Cursor
 
 LOG_ID_LENGTH_MAX = 200  # in an origin; a longer one is no log's
-SPARSE = 4  # a range this many times wider than its entries is asked number by number
 
-_INSERT_EVENT = "INSERT INTO event VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+_COLUMNS = 15
+# SQLite runs without the interpreter's lock while a statement runs, so many rows in one statement
+# leave the loop its time; a row alone costs a third more. Few sizes, so that each stays prepared.
+_ROWS_AT_ONCE = (128, 16, 1)
+_ROW = f"({', '.join('?' * _COLUMNS)})"
+_INSERT_EVENTS = {
+    rows: f"INSERT INTO event VALUES {', '.join([_ROW] * rows)}"  # noqa: S608 - a constant
+    for rows in _ROWS_AT_ONCE
+}
+_INSERT_RUN = "INSERT INTO run (log, first, n, count) VALUES (?, ?, ?, ?)"
 _INSERT_PLACE = "INSERT OR IGNORE INTO place VALUES (?, ?, ?)"
 _INSERT_COPY = "INSERT OR IGNORE INTO copy VALUES (?, ?, ?, ?, ?, ?, ?)"
 _INSERT_GAP = "INSERT OR IGNORE INTO gap VALUES (?, ?, ?, ?, ?, ?)"
 _WRITE_STATE = "INSERT OR REPLACE INTO point_state VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 
-# A place's chain value: the event's own, or its copy's there; null where only a copy elsewhere
-# said that the event had been there first.
-_HELD = (
-    "SELECT place.seq, place.n,"
-    " CASE WHEN event.log = place.log AND event.seq = place.seq THEN event.chain"
-    " ELSE copy.chain END"
-    " FROM place JOIN event ON event.n = place.n"
-    " LEFT JOIN copy ON copy.log = place.log AND copy.seq = place.seq AND copy.n = place.n"
-    " WHERE place.log = ? AND place.seq BETWEEN ? AND ?"
-)
-_COPIES = (
-    "SELECT event.seq, event.chain, event.body FROM place JOIN event ON event.n = place.n"
-    " WHERE place.log = ?1 AND place.seq BETWEEN ?2 AND ?3"
-    " AND event.log = ?1 AND event.seq = place.seq AND event.urgent"
-    " UNION ALL SELECT seq, chain, body FROM copy"
-    " WHERE log = ?1 AND seq BETWEEN ?2 AND ?3 AND urgent ORDER BY 1"
-)
+_RESTORE = Qualifier.RESTORE.value
+_NOT_UNDERSTOOD = (UnreadableEvent, ArithmeticError, LookupError, TypeError, ValueError)
 
 _Row = tuple[object, ...]
+_Numbered = tuple[int, int]  # the station's number of a log, and a number in it
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,12 +57,6 @@ class Committed:
 
     result: CommitResult
     unreadable: tuple[int, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class _Held:
-    n: int
-    chain: bytes | None
 
 
 def cursors(
@@ -88,12 +78,7 @@ def copies(
 ) -> list[Entry]:
     """Return the urgent events held in a range of numbers."""
     log = register.find_log(connection, register.gateway(connection, gateway), log_id)
-    if log is None:
-        return []
-    return [
-        Entry(seq, chain, body)
-        for seq, chain, body in connection.execute(_COPIES, (log.id, first, last))
-    ]
+    return [] if log is None else held.urgent(connection, log.id, first, last)
 
 
 def announce(
@@ -105,14 +90,17 @@ def announce(
     received_us: int | None,
 ) -> int:
     """Store an event of the station's own about a gateway (empty: about itself); return its n."""
-    about = register.gateway(connection, gateway)
-    reading = interpret(record, None, received_us)
-    condition = _condition(register, connection, about, reading)
-    n = register.take_n(connection)
-    row = _event(n, reading, condition, received_us)
-    flags = (int(reading.urgent), 0, 0, 0, 1)
-    connection.execute(_INSERT_EVENT, (*row, *flags, None, body))
-    connection.execute(_WRITE_STATE, _state(n, reading, condition, None))
+    number = register.gateway(connection, gateway)
+    stamp, seen = record.stamp, record.observation
+    at_us, basis = best_time(stamp, seen.edge_us, None, received_us)
+    about = (seen.point, seen.kind, seen.subkind, seen.condition)
+    condition = register.condition(connection, number, *about)
+    n = register.next_n(connection)
+    place = (None, None, condition.id, seen.qualifier, at_us, basis, received_us)
+    flags = (int(record.urgent), 0, 0, 0, 1)
+    connection.execute(_INSERT_EVENTS[1], (n, *place, *flags, None, body))
+    connection.execute(_WRITE_STATE, _state(condition.id, n, record, None))
+    register.used(1)
     return n
 
 
@@ -127,157 +115,177 @@ class Recording:
         commit: Commit,
         received_us: int | None,
     ) -> None:
+        register.keep_bound()
         self._register = register
         self._connection = connection
         self._commit = commit
         self._received_us = received_us
         self._gateway = register.gateway(connection, gateway)
         self._log = register.log(connection, self._gateway, commit.log_id)
+        self._first_n = register.next_n(connection)
         self._suspect = frozenset(commit.suspect)
-        self._events: list[_Row] = []
+        self._cells: list[object] = []  # of new events, one after the other
+        self._numbers: list[int] = []  # theirs in the log, in the order of n
         self._places: list[tuple[int, int, int]] = []
         self._copies: list[_Row] = []
-        self._states: dict[int, _Row] = {}
-        self._origins: dict[tuple[int, int], int] = {}  # places in this commit, by origin
+        self._states: dict[int, tuple[int, int, Record, Place]] = {}  # by condition
+        self._origins: dict[_Numbered, int] = {}  # places in this commit, by origin
+        self._boots: dict[str, Boot | None] = {}
         self._unreadable: list[int] = []
         self._known = 0
         self._in_urgent_lane = commit.lane is Lane.URGENT
+        self._volatile = int(commit.volatile)
 
     def run(self) -> Committed:
         """Store what is new, and move the cursor. Raises `StoreError` over a hole before it."""
         if self._commit.after > self._log.cursor.main and not self._commit.restart:
             raise StoreError("the commit of what comes before failed; it is asked for again")
         self._log.restarts += self._commit.restart
-        held = self._held()
+        found = self._held()
         for entry in self._commit.entries:
-            self._entry(entry, held.get(entry.seq, ()))
-        connection = self._connection
-        connection.executemany(_INSERT_EVENT, self._events)
-        connection.executemany(_INSERT_PLACE, self._places)
-        connection.executemany(_INSERT_COPY, self._copies)
-        connection.executemany(_WRITE_STATE, self._states.values())
-        connection.executemany(
-            _INSERT_GAP,
-            [
-                (self._log.id, gap.first, gap.last, gap.chain, gap.why, self._received_us)
-                for gap in self._commit.gaps
-            ],
-        )
+            places = found.get(entry.seq) if found else None
+            if places and any(place.chain == entry.chain for place in places):
+                self._known += 1
+                continue
+            record = self._read(entry.body or b"")
+            if places or record.origin is not None:
+                self._link_or_store(entry, record, places or [])
+            else:
+                self._store(entry, record, None)
+        self._write()
         self._move_cursor()
         return Committed(
-            result=CommitResult(stored=len(self._events), known=self._known),
+            result=CommitResult(stored=len(self._numbers), known=self._known),
             unreadable=tuple(self._unreadable),
         )
 
-    def _held(self) -> dict[int, list[_Held]]:
-        entries = self._commit.entries
+    def _held(self) -> held.Found:
+        """Return what is held; nothing can be at its own place beyond both cursors.
+
+        Unless a history began anew: that alone sets cursors back.
+        """
+        entries, cursor = self._commit.entries, self._log.cursor
         if not entries:
             return {}
-        first, last = entries[0].seq, entries[-1].seq
-        ranges = [(first, last)]
-        if last - first >= SPARSE * len(entries):
-            ranges = [(entry.seq, entry.seq) for entry in entries]
-        held: dict[int, list[_Held]] = {}
-        for low, high in ranges:
-            for seq, n, chain in self._connection.execute(_HELD, (self._log.id, low, high)):
-                held.setdefault(seq, []).append(_Held(n, chain))
-        return held
+        own = self._log.restarts > 0 or entries[0].seq <= max(cursor.main, cursor.urgent)
+        return held.among(self._connection, self._log.id, entries, own=own)
 
-    def _entry(self, entry: Entry, held: Sequence[_Held]) -> None:
-        if any(place.chain == entry.chain for place in held):
-            self._known += 1
-            return
-        body = entry.body if entry.body is not None else b""
-        reading, boot = self._read(body)
-        origin = self._origin(reading.origin, entry.seq)
-        n = next((place.n for place in held if place.chain is None), None)
+    def _read(self, body: bytes) -> Record:
+        try:
+            return decode(body)
+        except _NOT_UNDERSTOOD:
+            return UNREADABLE
+
+    def _link_or_store(self, entry: Entry, record: Record, places: Sequence[held.Held]) -> None:
+        """Take an event that may be held under another place: then its bytes are a copy."""
+        origin = None if record.origin is None else self._origin(record.origin, entry.seq)
+        n = next((place.n for place in places if place.chain is None), None)
         if n is None and origin is not None:
             n = self._held_at(origin)
         if n is None:
-            self._store(entry.seq, entry.chain, body, reading, boot, origin)
+            self._store(entry, record, origin)
             return
         self._known += 1
-        place = (self._log.id, entry.seq, n)
-        urgent = int(reading.urgent or self._in_urgent_lane)
-        self._places.append(place)
-        self._copies.append((*place, self._received_us, urgent, entry.chain, body))
+        copied = (self._log.id, entry.seq, n)
+        urgent = int(record.urgent or self._in_urgent_lane)
+        self._places.append(copied)
+        self._copies.append((*copied, self._received_us, urgent, entry.chain, entry.body or b""))
 
-    def _read(self, body: bytes) -> tuple[Reading, Boot | None]:
-        try:
-            record = decode(body)
-        except UnreadableEvent:
-            return unreadable(self._received_us), None
-        boot = self._register.boot(self._connection, self._gateway, record.stamp.boot_id)
-        return interpret(record, boot, self._received_us), boot
-
-    def _origin(self, origin: Origin | None, seq: int) -> tuple[int, int] | None:
+    def _origin(self, origin: Origin, seq: int) -> _Numbered | None:
         """Return the place that a record names as its first one, if it can be one."""
-        if (
-            origin is None
-            or not 1 <= origin.seq <= INTEGER_MAX
-            or not 1 <= len(origin.log_id) <= LOG_ID_LENGTH_MAX
-        ):
+        if not 1 <= origin.seq <= INTEGER_MAX or not 1 <= len(origin.log_id) <= LOG_ID_LENGTH_MAX:
             return None
         log = self._register.log(self._connection, self._gateway, origin.log_id)
         place = (log.id, origin.seq)
         return None if place == (self._log.id, seq) else place
 
-    def _held_at(self, place: tuple[int, int]) -> int | None:
+    def _held_at(self, place: _Numbered) -> int | None:
         if place in self._origins:
             return self._origins[place]
-        found = self._connection.execute(
-            "SELECT min(n) FROM place WHERE log = ? AND seq = ?", place
-        ).fetchone()
-        n: int | None = found[0]
-        return n
+        return held.at(self._connection, place)
 
-    def _store(
-        self,
-        seq: int,
-        chain: bytes,
-        body: bytes,
-        reading: Reading,
-        boot: Boot | None,
-        origin: tuple[int, int] | None,
-    ) -> None:
-        condition = _condition(self._register, self._connection, self._gateway, reading)
-        n = self._register.take_n(self._connection)
-        own = (self._log.id, seq)
-        first = origin or own
-        place = Place(
-            log=first[0],
-            seq=first[1],
-            carrier_log=self._log.id,
-            carrier_seq=seq,
-            history=self._log.restarts,
-            boot_id=reading.boot_id,
-            boot_rank=boot.rank if boot is not None else 0,
-            monotonic_us=reading.monotonic_us,
-        )
-        late = False
-        if reading.readable:
-            restores = reading.qualifier == Qualifier.RESTORE
-            late = condition.state is not None and is_older(
-                place, condition.state, restores=restores
-            )
-            if not late:
-                condition.state = place
-                self._states[condition.id] = _state(n, reading, condition, place)
-        else:
+    def _store(self, entry: Entry, record: Record, origin: _Numbered | None) -> None:
+        seq, stamp, seen = entry.seq, record.stamp, record.observation
+        n = self._first_n + len(self._numbers)
+        boot = self._boot(stamp.boot_id)
+        at_us, basis = best_time(stamp, seen.edge_us, boot, self._received_us)
+        about = (self._gateway, seen.point, seen.kind, seen.subkind, seen.condition)
+        condition = self._register.conditions.get(about)
+        if condition is None:
+            condition = self._register.condition(self._connection, *about)
+        readable = record is not UNREADABLE
+        late = readable and self._judge(n, seq, record, condition, boot, origin)
+        if not readable:
             self._unreadable.append(seq)
-        flags = (
-            int(reading.urgent or self._in_urgent_lane),
-            int(late),
-            int(self._commit.volatile),
-            int(seq in self._suspect),
-            int(reading.readable),
+        self._numbers.append(seq)
+        self._cells += (
+            n,
+            self._log.id,
+            seq,
+            condition.id,
+            seen.qualifier,
+            at_us,
+            basis,
+            self._received_us,
+            1 if record.urgent or self._in_urgent_lane else 0,
+            1 if late else 0,
+            self._volatile,
+            1 if seq in self._suspect else 0,
+            1 if readable else 0,
+            entry.chain,
+            entry.body or b"",
         )
-        row = _event(n, reading, condition, self._received_us, own)
-        self._events.append((*row, *flags, chain, body))
-        self._places.append((*own, n))
         if origin is not None:
             self._places.append((*origin, n))
             self._origins[origin] = n
+
+    def _boot(self, boot_id: str) -> Boot | None:
+        boots = self._boots
+        if boot_id not in boots:
+            boots[boot_id] = self._register.boot(self._connection, self._gateway, boot_id)
+        return boots[boot_id]
+
+    def _judge(
+        self,
+        n: int,
+        seq: int,
+        record: Record,
+        condition: Condition,
+        boot: Boot | None,
+        origin: _Numbered | None,
+    ) -> bool:
+        """Tell whether an event is late; if it is not, it makes the state of its condition."""
+        carrier, stamp = self._log, record.stamp
+        log, number = origin or (carrier.id, seq)
+        rank = 0 if boot is None else boot.rank
+        monotonic_us = clamped(stamp.monotonic_us)
+        place = Place(
+            log, number, carrier.id, seq, carrier.restarts, stamp.boot_id, rank, monotonic_us
+        )
+        state = condition.state
+        if state is not None and is_older(
+            place, state, restores=record.observation.qualifier == _RESTORE
+        ):
+            return True
+        condition.state = place
+        self._states[condition.id] = (condition.id, n, record, place)
+        return False
+
+    def _write(self) -> None:
+        connection, log = self._connection, self._log.id
+        _insert_events(connection, self._cells)
+        runs = held.runs(self._first_n, self._numbers)
+        _insert(connection, _INSERT_RUN, [(log, *run) for run in runs])
+        _insert(connection, _INSERT_PLACE, self._places)
+        _insert(connection, _INSERT_COPY, self._copies)
+        _insert(connection, _WRITE_STATE, [_state(*state) for state in self._states.values()])
+        gaps = self._commit.gaps
+        _insert(
+            connection,
+            _INSERT_GAP,
+            [(log, gap.first, gap.last, gap.chain, gap.why, self._received_us) for gap in gaps],
+        )
+        self._register.used(len(self._numbers))
 
     def _move_cursor(self) -> None:
         log, commit = self._log, self._commit
@@ -306,42 +314,32 @@ class Recording:
         )
 
 
-def _condition(
-    register: Register, connection: sqlite3.Connection, gateway: int, reading: Reading
-) -> Condition:
-    about = (reading.point, reading.kind, reading.subkind, reading.condition)
-    return register.condition(connection, gateway, about)
+def _insert(connection: sqlite3.Connection, statement: str, rows: Sequence[_Row]) -> None:
+    if rows:
+        connection.executemany(statement, rows)
 
 
-def _event(
-    n: int,
-    reading: Reading,
-    condition: Condition,
-    received_us: int | None,
-    place: tuple[int | None, int | None] = (None, None),
-) -> _Row:
-    """Return the columns of an event from `n` to `received_us`."""
-    return (
-        n,
-        *place,
-        condition.id,
-        reading.qualifier,
-        reading.at_us,
-        reading.at_basis.value,
-        received_us,
-    )
+def _insert_events(connection: sqlite3.Connection, cells: list[object]) -> None:
+    """Insert events whose columns stand one after the other in `cells`."""
+    done, count = 0, len(cells)
+    for rows in _ROWS_AT_ONCE:
+        width = rows * _COLUMNS
+        while count - done >= width:
+            connection.execute(_INSERT_EVENTS[rows], cells[done : done + width])
+            done += width
 
 
-def _state(n: int, reading: Reading, condition: Condition, place: Place | None) -> _Row:
+def _state(condition: int, n: int, record: Record, place: Place | None) -> _Row:
     places: _Row = (None, None, None, None, 0)
     if place is not None:
         places = (place.log, place.seq, place.carrier_log, place.carrier_seq, place.history)
+    stamp, seen = record.stamp, record.observation
     return (
-        condition.id,
+        condition,
         n,
         *places,
-        reading.boot_id,
-        reading.monotonic_us,
-        reading.qualifier,
-        reading.value,
+        stamp.boot_id,
+        clamped(stamp.monotonic_us),
+        seen.qualifier,
+        column(seen.value),
     )

@@ -9,7 +9,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from events.model import ClockQuality, Stamp
-from events.model import Condition as ConditionKey
 from station.interpretation import Boot, Place, clamped
 from station.schema import STATION
 from sync.ledger import Cursor
@@ -38,7 +37,10 @@ class Condition:
 
 
 class Register:
-    """Numbers for names. Every method but `forget` needs an open transaction."""
+    """Numbers for names. Every method but `forget` needs an open transaction.
+
+    conditions: those that are remembered, by gateway, point, kind, subkind and code.
+    """
 
     def __init__(self) -> None:
         self.forget()
@@ -49,15 +51,23 @@ class Register:
         self._gateways: dict[str, int] = {"": STATION}
         self._logs: dict[tuple[int, str], Log] = {}
         self._boots: dict[tuple[int, str], Boot | None] = {}
-        self._conditions: dict[tuple[int, str, str, str, str], Condition] = {}
+        self.conditions: dict[tuple[int, str, str, str, str], Condition] = {}
 
-    def take_n(self, connection: sqlite3.Connection) -> int:
-        """Return the next number of the ledger."""
+    def next_n(self, connection: sqlite3.Connection) -> int:
+        """Return the next number of the ledger. `used` says how many were taken from there."""
         if not self._next_n:
             (last,) = connection.execute("SELECT coalesce(max(n), 0) FROM event").fetchone()
             self._next_n = last + 1
-        self._next_n += 1
-        return self._next_n - 1
+        return self._next_n
+
+    def keep_bound(self) -> None:
+        """Forget conditions if there are too many. Not while states of theirs are unwritten."""
+        if len(self.conditions) >= CONDITIONS_CACHED_MAX:
+            self.conditions.clear()
+
+    def used(self, count: int) -> None:
+        """Note that so many events were stored from `next_n` on."""
+        self._next_n += count
 
     def gateway(self, connection: sqlite3.Connection, name: str) -> int:
         """Return the number of a gateway, giving it one if it has none."""
@@ -152,14 +162,20 @@ class Register:
         )
         self._boots.pop((gateway, stamp.boot_id), None)
         if known is None:
-            self._conditions.clear()  # their places know the ranks of boots
+            self.conditions.clear()  # their places know the ranks of boots
 
     def condition(
-        self, connection: sqlite3.Connection, gateway: int, about: ConditionKey
+        self,
+        connection: sqlite3.Connection,
+        gateway: int,
+        point: str,
+        kind: str,
+        subkind: str,
+        code: str,
     ) -> Condition:
         """Return a condition and its state, making it known if it is not."""
-        key = (gateway, *about)
-        known = self._conditions.get(key)
+        key = (gateway, point, kind, subkind, code)
+        known = self.conditions.get(key)
         if known is not None:
             return known
         found = connection.execute(
@@ -182,9 +198,7 @@ class Register:
             condition = Condition(id=made.lastrowid or 0)
         else:
             condition = Condition(id=found[0], state=_place(found[1:]))
-        if len(self._conditions) >= CONDITIONS_CACHED_MAX:
-            self._conditions.clear()
-        self._conditions[key] = condition
+        self.conditions[key] = condition
         return condition
 
     def touch(self, connection: sqlite3.Connection, seen: Mapping[str, int]) -> None:
@@ -216,13 +230,4 @@ def _place(row: tuple[int | None, int, int, int, int, str, int, int]) -> Place |
     log, seq, carrier_log, carrier_seq, history, boot_id, boot_rank, monotonic_us = row
     if log is None:
         return None
-    return Place(
-        log=log,
-        seq=seq,
-        carrier_log=carrier_log,
-        carrier_seq=carrier_seq,
-        history=history,
-        boot_id=boot_id,
-        boot_rank=boot_rank,
-        monotonic_us=monotonic_us,
-    )
+    return Place(log, seq, carrier_log, carrier_seq, history, boot_id, boot_rank, monotonic_us)

@@ -3,7 +3,7 @@
 import sqlite3
 from dataclasses import dataclass
 
-from station.schema import STATION
+from station.schema import RUN_BLOCK, STATION
 from station.supervision import Known
 
 GAPS_SHOWN_MAX = 100
@@ -58,8 +58,13 @@ WHERE gateway.id <> ?
 _GAPS = """
 SELECT gateway.name, log.log_id, gap.first, gap.last, gap.why,
   gap.last - gap.first + 1
-  - (SELECT count(DISTINCT seq) FROM place
-     WHERE place.log = gap.log AND place.seq BETWEEN gap.first AND gap.last)
+  - (SELECT count(*) FROM (
+      SELECT seq FROM place
+      WHERE place.log = gap.log AND place.seq BETWEEN gap.first AND gap.last
+      UNION SELECT event.seq FROM run CROSS JOIN event
+      ON event.n BETWEEN run.n AND run.n + run.count - 1
+      WHERE run.log = gap.log AND run.first BETWEEN gap.first / ?1 * ?1 AND gap.last
+      AND event.seq BETWEEN gap.first AND gap.last))
 FROM gap JOIN log ON log.id = gap.log JOIN gateway ON gateway.id = log.gateway
 ORDER BY gap.log DESC, gap.first DESC
 """
@@ -86,7 +91,7 @@ def gateways(connection: sqlite3.Connection) -> dict[str, GatewayReport]:
     """Return a report of each gateway."""
     missing: dict[str, int] = {}
     gaps: dict[str, list[GapReport]] = {}
-    for name, log_id, first, last, why, count in connection.execute(_GAPS):
+    for name, log_id, first, last, why, count in connection.execute(_GAPS, (RUN_BLOCK,)):
         missing[name] = missing.get(name, 0) + count
         shown = gaps.setdefault(name, [])
         if count and len(shown) < GAPS_SHOWN_MAX:

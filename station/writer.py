@@ -1,8 +1,9 @@
 """One thread, one connection, and group commit without a timer.
 
 Jobs are functions of the connection. While the thread works on one transaction, new jobs gather;
-the next transaction takes them all. A job that fails is undone alone; when the commit itself
-fails, all its jobs do. A programming error in a job reaches every caller of that transaction, and
+the next transaction takes them all. When one of them fails, all is undone and done once more, each
+job by itself, so that only the failing one fails: a job must bear to be run again. When the commit
+itself fails, all its jobs do. A programming error in a job reaches every caller of that transaction, and
 through their task groups ends the process.
 """
 
@@ -120,8 +121,11 @@ class Writer:
         done = False
         try:
             connection.execute("BEGIN IMMEDIATE")
-            for job in jobs:
-                self._attempt(connection, job)
+            if not self._all_at_once(connection, jobs):
+                self._undo(connection)
+                connection.execute("BEGIN IMMEDIATE")
+                for job in jobs:
+                    self._attempt(connection, job)
             self._refuse_taken_file()
             connection.execute("COMMIT")
             done = True
@@ -130,6 +134,15 @@ class Writer:
         finally:
             if not done:
                 self._undo(connection)
+
+    def _all_at_once(self, connection: sqlite3.Connection, jobs: list[_Job]) -> bool:
+        """Do the jobs without a way back for each; False when one failed."""
+        try:
+            for job in jobs:
+                job.outcome = job.work(connection)
+        except (StoreError, sqlite3.Error):
+            return False
+        return True
 
     def _refuse_taken_file(self) -> None:
         """Raise when our file is not at its path any more: the next start would not find it."""

@@ -116,7 +116,7 @@ def test_once_the_right_time_was_known_every_event_of_the_boot_has_it(
 
 def with_tables() -> sqlite3.Connection:
     connection = sqlite3.connect(":memory:", isolation_level=None)
-    schema._create(connection)
+    schema._bring_up(connection, None)
     for statement in clock_ties.TABLE.split(";\n"):
         connection.execute(statement)
     connection.execute("INSERT INTO gateway (id, name) VALUES (1, 'g1')")

@@ -1,67 +1,24 @@
 import asyncio
-import os
 import random
 import shutil
-import signal
 import sqlite3
-import subprocess
-import sys
-import threading
-from collections import OrderedDict
-from collections.abc import Awaitable, Callable
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from events.errors import (
-    StoreCorrupt,
-    StoreError,
-    StoreLocked,
-    StoreNewer,
-    StoreReadOnly,
-    UnavailableError,
-)
 from events.kinds import Kind, Qualifier
 from events.model import ClockQuality, Instant, Origin, Stamp
 from events.replication import Gap, Lane
-from events.wire import WIRE_VERSION
 from station import schema
 from station.announcements import Announcement
-from station.listing import Listing
 from station.store import Store
 from sync.ledger import Commit, Cursor
-from tests.station.gateway_log import BOOT, WALL_S, FixedClock, GatewayLog, record
-
-CLOCK = FixedClock()
-NOW = CLOCK.now()
-
-
-def with_store(folder: Path, work: Callable[[Store], Awaitable[Any]]) -> Any:
-    async def body() -> Any:
-        async with Store(folder, clock=CLOCK) as store:
-            return await work(store)
-
-    return asyncio.run(body())
-
-
-def listed(folder: Path) -> list[dict[str, Any]]:
-    with closing(Listing(folder)) as listing:
-        return list(listing.after(0, None, None))
-
-
-def states(folder: Path) -> dict[tuple[str, str, str], tuple[str, int]]:
-    with closing(schema.open_reader(folder)[0]) as connection:
-        return {
-            (point, kind, subkind): (qualifier, n)
-            for point, kind, subkind, qualifier, n in connection.execute(
-                "SELECT point, kind, subkind, qualifier, n FROM point_state"
-                " JOIN condition ON condition.id = condition ORDER BY n"
-            )
-        }
+from tests.station.gateway_log import BOOT, WALL_S, GatewayLog, record
+from tests.station.ledger import CLOCK, NOW, listed, states, with_store
 
 
 def test_a_commit_made_twice_stores_each_event_once(tmp_path: Path) -> None:
@@ -228,178 +185,6 @@ def test_an_origin_that_names_itself_or_nonsense_is_an_event_like_any_other(
     assert [event["seq"] for event in listed(tmp_path)] == [1, 2, 3, 4, 5]
 
 
-POISON = [
-    b"",
-    b"\xc1",
-    b"not msgpack at all",
-    b"\x92\x02\x80",  # a form from the future
-    bytes([0x92, WIRE_VERSION, 0x80]),  # no fields
-    b"\x91" * 5000,  # nested without end
-]
-
-
-def test_what_cannot_be_read_is_kept_raw_and_named_once(tmp_path: Path) -> None:
-    log = GatewayLog()
-    for body in POISON:
-        log.append(body)
-    log.append(record())
-    with_store(tmp_path, lambda store: store.commit("g1", log.main(1, len(POISON) + 1), NOW))
-    events = listed(tmp_path)
-    kept = [bytes.fromhex(event["raw"]) for event in events if not event["readable"]]
-    assert kept == POISON
-    named = [event for event in events if event["log_id"] is None]
-    assert [(event["kind"], event["subkind"]) for event in named] == [
-        ("fault", "unreadable-event")
-    ]
-    assert named[0]["details"]["count"] == len(POISON)
-    assert events[len(POISON)]["kind"] == "alarm"  # the queue goes on behind them
-
-
-def test_a_flood_of_unreadable_events_is_named_once_a_minute_with_a_count(tmp_path: Path) -> None:
-    clock = FixedClock()
-    log = GatewayLog()
-    for number in range(50):
-        log.append(b"\xc1" + bytes([number]))
-
-    async def work() -> None:
-        async with Store(tmp_path, clock=clock) as store:
-            for seq in range(1, 51):
-                await store.commit("g1", log.main(seq, seq), clock.now())
-            await store.settle(clock.now())
-            clock.monotonic += 60.0
-            await store.settle(clock.now())
-            await store.settle(clock.now())
-
-    asyncio.run(work())
-    counts = [e["details"].get("count", 1) for e in listed(tmp_path) if e["log_id"] is None]
-    assert counts == [1, 49]
-
-
-def undo(connection: sqlite3.Connection) -> None:
-    """End the transaction under the jobs beside this one: all of them fail."""
-    connection.execute("ROLLBACK")
-
-
-async def fails(store: Store, work: Awaitable[Any]) -> None:
-    """Let something fail because the transaction that it is in does."""
-    before = store._writer.run(lambda _: None)  # while this one is worked on, the others gather
-    jobs = (before, work, store._writer.run(undo))
-    results = await asyncio.gather(*jobs, return_exceptions=True)
-    assert [isinstance(result, StoreError) for result in results] == [False, True, True]
-
-
-def named_counts(folder: Path) -> list[int]:
-    return [e["details"].get("count", 1) for e in listed(folder) if e["log_id"] is None]
-
-
-def test_a_commit_that_is_undone_leaves_its_unreadable_events_to_be_named(tmp_path: Path) -> None:
-    clock = FixedClock()
-    log = GatewayLog()
-    for number in range(6):
-        log.append(b"\xc1" + bytes([number]))
-
-    async def work() -> None:
-        async with Store(tmp_path, clock=clock) as store:
-            await fails(store, store.commit("g1", log.main(1, 2), clock.now()))
-            await store.commit("g1", log.main(1, 2), clock.now())
-            await fails(store, store.commit("g1", log.main(3, 5), clock.now()))
-            await store.commit("g1", log.main(3, 5), clock.now())
-            clock.monotonic += 60.0
-            await fails(store, store.commit("g1", log.main(6, 6), clock.now()))
-            await store.commit("g1", log.main(6, 6), clock.now())
-
-    asyncio.run(work())
-    assert named_counts(tmp_path) == [2, 4]
-
-
-def test_a_count_that_could_not_be_stored_is_stored_later(tmp_path: Path) -> None:
-    clock = FixedClock()
-    log = GatewayLog()
-    for number in range(5):
-        log.append(b"\xc1" + bytes([number]))
-
-    async def work() -> None:
-        async with Store(tmp_path, clock=clock) as store:
-            for seq in range(1, 6):
-                await store.commit("g1", log.main(seq, seq), clock.now())
-            clock.monotonic += 60.0
-            await fails(store, store.settle(clock.now()))
-            await store.settle(clock.now())
-            await store.settle(clock.now())
-        with pytest.raises(StoreError, match="closed"):
-            await store.settle(clock.now())
-
-    asyncio.run(work())
-    assert named_counts(tmp_path) == [1, 4]
-
-
-def test_a_cancelled_commit_still_counts_what_nobody_can_read(tmp_path: Path) -> None:
-    clock = FixedClock()
-    log = GatewayLog()
-    for number in range(4):
-        log.append(b"\xc1" + bytes([number]))
-
-    async def work() -> None:
-        async with Store(tmp_path, clock=clock) as store:
-            await store.commit("g1", log.main(1, 1), clock.now())
-            cut = asyncio.ensure_future(store.commit("g1", log.main(2, 4), clock.now()))
-            await asyncio.sleep(0)
-            cut.cancel()
-            await store.ping()
-            assert cut.cancelled()
-            clock.monotonic += 60.0
-            await store.settle(clock.now())
-
-    asyncio.run(work())
-    assert named_counts(tmp_path) == [1, 3]
-
-
-class OfOneThread(OrderedDict[Any, Any]):
-    """A dictionary that only the thread that made it may look into or change."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._thread = threading.get_ident()
-
-    def _here(self) -> None:
-        if threading.get_ident() != self._thread:
-            raise RuntimeError("touched from another thread")
-
-    def get(self, key: Any, default: Any = None) -> Any:
-        self._here()
-        return super().get(key, default)
-
-    def __setitem__(self, key: Any, value: Any) -> None:
-        self._here()
-        super().__setitem__(key, value)
-
-
-def test_counts_of_unreadable_events_are_kept_on_the_loop_alone(tmp_path: Path) -> None:
-    log = GatewayLog()
-    log.append(b"\xc1")
-
-    async def work(store: Store) -> None:
-        store._unreadable._subjects = OfOneThread()
-        await store.commit("g1", log.main(1, 1), NOW)
-        await store.settle(NOW)
-        assert "g1" in store._unreadable
-
-    with_store(tmp_path, work)
-    assert named_counts(tmp_path) == [1]
-
-
-def test_absurd_numbers_in_a_record_do_not_stop_it(tmp_path: Path) -> None:
-    log = GatewayLog()
-    log.append(record(monotonic_s=1e12, edge_us=2**63))
-    log.append(record(value=2.0**70))
-    log.append(record(value=float("nan")))
-    log.append(record(value="x" * 50_000))
-    log.append(record(value=True))
-    log.append(record(point="door\x00\x1b[2J", kind="no such kind"))
-    with_store(tmp_path, lambda store: store.commit("g1", log.main(1, 6), NOW))
-    assert [event["seq"] for event in listed(tmp_path)] == [1, 2, 3, 4, 5, 6]
-
-
 def test_an_older_restore_that_comes_later_changes_no_state(tmp_path: Path) -> None:
     log = GatewayLog()
     log.append(record(qualifier="restore", monotonic_s=1.0))
@@ -450,27 +235,6 @@ def test_a_restore_ends_only_the_condition_that_it_names(tmp_path: Path) -> None
             " JOIN condition ON condition.id = point_state.condition ORDER BY 1"
         ).fetchall()
     assert found == [("302", "restore"), ("311", "new")]
-
-
-@pytest.mark.parametrize("replaced", [False, True])
-def test_nothing_is_confirmed_into_a_file_that_was_taken_away(
-    tmp_path: Path, replaced: bool
-) -> None:
-    log = GatewayLog()
-    log.append(record())
-    log.append(record())
-
-    async def work(store: Store) -> None:
-        await store.commit("g1", log.main(1, 1), NOW)
-        (tmp_path / schema.FILE_NAME).unlink()
-        if replaced:
-            (tmp_path / schema.FILE_NAME).write_bytes(b"")
-        with pytest.raises(StoreError, match="deleted or replaced"):
-            await store.commit("g1", log.main(2, 2), NOW)
-        with pytest.raises(StoreError, match="deleted or replaced"):
-            await store.ping()
-
-    with_store(tmp_path, work)
 
 
 lanes = st.lists(
@@ -701,240 +465,6 @@ def test_jobs_that_fail_do_not_take_their_neighbours_with_them(tmp_path: Path) -
     with_store(tmp_path, work)
 
 
-CHILD = """
-import asyncio, sys
-from pathlib import Path
-from buffer.clock import SystemClock
-from station.store import Store
-from tests.station.gateway_log import GatewayLog, record
-
-async def main():
-    clock = SystemClock()
-    log = GatewayLog()
-    async with Store(Path(sys.argv[1]), clock=clock) as store:
-        held = (await store.cursors("g1", ["log-1"])).get("log-1")
-        done = held.main if held else 0
-        for seq in range(1, 100_000):
-            log.append(record(monotonic_s=float(seq)))
-            if seq > done and seq % 3 == 0:
-                await store.commit("g1", log.main(done + 1, seq), clock.now())
-                done = seq
-                print(done, flush=True)
-
-asyncio.run(main())
-"""
-
-
-def test_events_and_cursor_agree_after_a_kill_at_any_moment(tmp_path: Path) -> None:
-    root = Path(__file__).parents[2]
-    seeded = random.Random(5)
-    told = 0
-    for _ in range(4):
-        child = subprocess.Popen(
-            [sys.executable, "-c", CHILD, str(tmp_path)], stdout=subprocess.PIPE, cwd=root
-        )
-        assert child.stdout is not None
-        with child.stdout:
-            for _ in range(seeded.randint(1, 40)):
-                told = int(child.stdout.readline())
-            os.kill(child.pid, signal.SIGKILL)
-            for line in child.stdout:
-                told = int(line) if line.endswith(b"\n") else told
-        child.wait()
-
-        async def work(store: Store) -> int:
-            return (await store.cursors("g1", ["log-1"]))["log-1"].main
-
-        cursor = with_store(tmp_path, work)
-        seqs = [event["seq"] for event in listed(tmp_path)]
-        assert seqs == list(range(1, cursor + 1))
-        assert cursor >= told  # what was acknowledged is held
-
-
-def test_files_copied_in_the_middle_of_writing_hold_whole_commits(tmp_path: Path) -> None:
-    live, copy = tmp_path / "live", tmp_path / "copy"
-    log = GatewayLog()
-    for seq in range(1, 301):
-        log.append(record(monotonic_s=float(seq)))
-
-    async def work(store: Store) -> None:
-        for seq in range(1, 301, 3):
-            await store.commit("g1", log.main(seq, seq + 2), NOW)
-            if seq == 150 + 1:
-                copy.mkdir()
-                for file in live.glob("station.db*"):
-                    shutil.copy(file, copy / file.name)
-
-    with_store(live, work)
-
-    async def copied(store: Store) -> Cursor:
-        return (await store.cursors("g1", ["log-1"]))["log-1"]
-
-    cursor = with_store(copy, copied)
-    assert [event["seq"] for event in listed(copy)] == list(range(1, cursor.main + 1))
-    assert cursor.chain == log.chain_at(cursor.main)
-
-
-def test_a_second_station_on_the_same_folder_is_refused(tmp_path: Path) -> None:
-    async def work(_: Store) -> None:
-        with pytest.raises(UnavailableError, match="already works on"):
-            await Store(tmp_path, clock=CLOCK).open()
-
-    with_store(tmp_path, work)
-
-
-def test_a_lock_held_by_another_program_is_named_and_passes(tmp_path: Path) -> None:
-    with_store(tmp_path, lambda store: store.known())
-    other = sqlite3.connect(tmp_path / schema.FILE_NAME, isolation_level=None)
-    log = GatewayLog()
-    log.append(record())
-
-    async def work(store: Store) -> None:
-        other.execute("BEGIN IMMEDIATE")
-        with pytest.raises(StoreLocked):
-            await store.commit("g1", log.main(1, 1), NOW)
-        other.execute("ROLLBACK")
-        assert (await store.commit("g1", log.main(1, 1), NOW)).stored == 1
-
-    with closing(other):
-        with_store(tmp_path, work)
-
-
-def test_a_newer_form_is_refused_and_left_alone(tmp_path: Path) -> None:
-    with_store(tmp_path, lambda store: store.known())
-    with closing(sqlite3.connect(tmp_path / schema.FILE_NAME)) as connection:
-        connection.execute(f"PRAGMA user_version = {(schema.MAJOR + 1) * 1000}")
-    with pytest.raises(StoreNewer, match="newer"):
-        with_store(tmp_path, lambda store: store.known())
-    with pytest.raises(StoreNewer):
-        Listing(tmp_path)
-
-
-def test_a_newer_minor_is_opened(tmp_path: Path) -> None:
-    with_store(tmp_path, lambda store: store.known())
-    with closing(sqlite3.connect(tmp_path / schema.FILE_NAME)) as connection:
-        connection.execute(f"PRAGMA user_version = {schema.MAJOR * 1000 + schema.MINOR + 1}")
-        connection.execute("CREATE TABLE from_the_future (what TEXT)")
-    assert with_store(tmp_path, lambda store: store.known()) == {}
-
-
-@pytest.mark.parametrize("content", [b"garbage " * 1000, b"SQLite format 3\x00" + b"\xff" * 4096])
-def test_a_file_that_is_no_ledger_is_refused_and_left_alone(
-    tmp_path: Path, content: bytes
-) -> None:
-    (tmp_path / schema.FILE_NAME).write_bytes(content)
-    with pytest.raises(StoreCorrupt):
-        with_store(tmp_path, lambda store: store.known())
-    assert (tmp_path / schema.FILE_NAME).read_bytes() == content
-
-
-def test_somebody_elses_database_is_refused(tmp_path: Path) -> None:
-    with closing(sqlite3.connect(tmp_path / schema.FILE_NAME)) as connection:
-        connection.execute("CREATE TABLE theirs (what TEXT)")
-    with pytest.raises(StoreCorrupt, match="not a station's"):
-        with_store(tmp_path, lambda store: store.known())
-
-
-def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
-    (tmp_path / "file").write_text("")
-    with pytest.raises(StoreReadOnly, match="cannot write"):
-        with_store(tmp_path / "file" / "data", lambda store: store.known())
-
-
-def test_a_reader_neither_writes_nor_checkpoints(tmp_path: Path) -> None:
-    log = GatewayLog()
-    log.append(record())
-
-    async def work(store: Store) -> None:
-        await store.commit("g1", log.main(1, 1), NOW)
-        before = (
-            (tmp_path / "station.db").read_bytes(),
-            (tmp_path / "station.db-wal").stat().st_size,
-        )
-        assert len(listed(tmp_path)) == 1
-        with (
-            closing(schema.open_reader(tmp_path)[0]) as reader,
-            pytest.raises(sqlite3.OperationalError),
-        ):
-            reader.execute("DELETE FROM event")
-        after = (
-            (tmp_path / "station.db").read_bytes(),
-            (tmp_path / "station.db-wal").stat().st_size,
-        )
-        assert before == after
-
-    with_store(tmp_path, work)
-
-
-FULL_DISK = """
-import asyncio, resource, sys
-from pathlib import Path
-from events.errors import StoreError
-from station.store import Store
-from tests.station.gateway_log import FixedClock, GatewayLog, record
-
-async def main():
-    clock = FixedClock()
-    log = GatewayLog()
-    for seq in range(1, 2001):
-        log.append(record(point=f"zone-{seq}", value="x" * 400))
-    async with Store(Path(sys.argv[1]), clock=clock) as store:
-        await store.commit("g1", log.main(1, 10), clock.now())
-        limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-        resource.setrlimit(resource.RLIMIT_FSIZE, (500_000, limits[1]))
-        failed = 0
-        for seq in range(11, 2001, 10):
-            try:
-                await store.commit("g1", log.main(seq, seq + 9), clock.now())
-            except StoreError as error:
-                failed += 1
-                assert store.trouble is error
-                break
-        held = (await store.cursors("g1", ["log-1"]))["log-1"]
-        assert failed == 1 and held.main == seq - 1, (failed, held, seq)
-        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
-        done = await store.commit("g1", log.main(seq, 2000), clock.now())
-        assert done.stored == 2001 - seq, done
-        assert store.trouble is None
-    print("recovered", flush=True)
-
-asyncio.run(main())
-"""
-
-
-def test_a_disk_without_room_loses_nothing_and_is_taken_up_again(tmp_path: Path) -> None:
-    child = subprocess.run(
-        [sys.executable, "-c", FULL_DISK, str(tmp_path)],
-        cwd=Path(__file__).parents[2],
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
-    assert (child.stdout, child.stderr) == ("recovered\n", "")
-    assert [event["seq"] for event in listed(tmp_path)] == list(range(1, 2001))
-    assert [event["n"] for event in listed(tmp_path)] == list(range(1, 2001))
-
-
-def test_a_reader_who_may_write_nothing_reads_what_a_stopped_station_left(tmp_path: Path) -> None:
-    log = GatewayLog()
-    log.append(record())
-    with_store(tmp_path, lambda store: store.commit("g1", log.main(1, 1), NOW))
-    tmp_path.chmod(0o555)
-    for folder in tmp_path.parents:
-        if not folder.name.startswith(("pytest-", "popen-")):
-            break
-        folder.chmod(0o755)
-    user = os.geteuid()
-    os.seteuid(65534 if user == 0 else user)
-    try:
-        assert [event["seq"] for event in listed(tmp_path)] == [1]
-    finally:
-        os.seteuid(user)
-        tmp_path.chmod(0o755)
-    assert {file.name for file in tmp_path.iterdir()} == {schema.FILE_NAME, "station.lock"}
-
-
 def test_a_station_that_does_not_know_the_time_stores_all_the_same(tmp_path: Path) -> None:
     timeless = Instant(monotonic=5.0)
     log = GatewayLog()
@@ -952,3 +482,55 @@ def test_a_station_that_does_not_know_the_time_stores_all_the_same(tmp_path: Pat
     assert [(event["at"], event["received_at"]) for event in listed(tmp_path)] == [
         (None, None)
     ] * 2
+
+
+places = st.lists(
+    st.tuples(
+        st.sampled_from(["a", "b"]),  # two histories of one log
+        st.integers(1, 600),
+        st.integers(0, 300),
+    ),
+    min_size=1,
+    max_size=12,
+)
+
+
+@settings(max_examples=30)
+@given(ranges=places, early=st.lists(st.integers(1, 600), max_size=20))
+def test_no_way_of_cutting_a_log_stores_an_event_twice(
+    tmp_path_factory: pytest.TempPathFactory,
+    ranges: list[tuple[str, int, int]],
+    early: list[int],
+) -> None:
+    folder = tmp_path_factory.mktemp("ledger")
+    logs = HISTORIES
+    expected: set[tuple[int, bytes]] = set()
+
+    async def deliver(store: Store) -> None:
+        for seq in early:
+            await store.commit("g1", logs["a"].early(seq), NOW)
+            expected.add((seq, logs["a"].chain_at(seq)))
+        for history, first, length in ranges:
+            log, last = logs[history], min(600, first + length)
+            wanted = [(seq, log.chain_at(seq)) for seq in range(first, last + 1)]
+            commit = replace(log.main(first, last), restart=True)
+            result = await store.commit("g1", commit, NOW)
+            assert result.stored == len(set(wanted) - expected)
+            assert result.known == len(set(wanted) & expected)
+            expected.update(wanted)
+
+    with_store(folder, deliver)
+    with closing(schema.open_reader(folder)[0]) as connection:
+        stored = connection.execute("SELECT seq, chain FROM event").fetchall()
+    assert sorted(stored) == sorted(expected)
+    shutil.rmtree(folder)
+
+
+def _history(qualifier: str) -> GatewayLog:
+    log = GatewayLog()
+    for _ in range(600):
+        log.append(record(qualifier=qualifier))
+    return log
+
+
+HISTORIES = {"a": _history("new"), "b": _history("restore")}
