@@ -177,6 +177,12 @@ class Store:
             self._disk.acknowledge(station, lane, stored)
             self._unsent.look()
 
+    def mark(self, station: str, log_id: str, lane: Lane) -> int:
+        """Return up to where a station is known to hold a lane of the log on disk; else 0."""
+        head = self._disk.head
+        on_disk = head is not None and log_id == head.log_id
+        return self._disk.marks.of(station, lane) if on_disk else 0
+
     def watch(self, changed: Callable[[], None]) -> Callable[[], None]:
         """Call `changed` on the loop after every append and change of logs; return the undo."""
         key = object()

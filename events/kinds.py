@@ -116,6 +116,8 @@ class Subkind(StrEnum):
     MALFORMED_MESSAGE = "malformed-message"
     UNREADABLE_EVENT = "unreadable-event"
     STATION_UNREACHABLE = "station-unreachable"
+    STATION_REWOUND = "station-rewound"
+    EVENTS_WITHHELD = "events-withheld"
 
 
 _KNOWN_KINDS = frozenset(Kind)

@@ -16,6 +16,7 @@ from events.model import Stamp
 PROTOCOL_MIN = 1
 PROTOCOL_MAX = 1
 HOLD_S = 3.0  # a fetch with nothing to answer is held this long: the heartbeat
+PERIOD_S_MAX = 600.0  # the longest period at which an idle path may be supervised
 MESSAGE_LENGTH_MAX = 4 * 1024 * 1024
 
 
@@ -40,7 +41,13 @@ class LogHead(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class Hello(msgspec.Struct, frozen=True, kw_only=True, tag="hello", tag_field="type"):
-    """The gateway's first words on a connection, and again whenever its logs change."""
+    """The gateway's first words on a connection, and again whenever its logs or paths change.
+
+    instance: random for each start of the program: two at one time are two machines with one key.
+    rank: the path's place in the gateway's order; the lowest that lives carries the events.
+    period_s: how often this path is to be proved while another one carries.
+    lost: paths on which the gateway lost the connection of this lane; they carry nothing now.
+    """
 
     protocol_min: int
     protocol_max: int
@@ -51,6 +58,10 @@ class Hello(msgspec.Struct, frozen=True, kw_only=True, tag="hello", tag_field="t
     path: str
     logs: tuple[LogHead, ...]
     stamp: Stamp
+    instance: str = ""
+    rank: int = 0
+    period_s: float = HOLD_S
+    lost: tuple[str, ...] = ()
 
 
 class Welcome(msgspec.Struct, frozen=True, kw_only=True, tag="welcome", tag_field="type"):
@@ -69,7 +80,9 @@ class Refused(msgspec.Struct, frozen=True, kw_only=True, tag="refused", tag_fiel
     text: str
 
 
-class Fetch(msgspec.Struct, frozen=True, kw_only=True, tag="fetch", tag_field="type"):
+class Fetch(
+    msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag="fetch", tag_field="type"
+):
     """Send what comes after `after`; I hold everything up to `stored`.
 
     id: numbered upwards from 1 on each connection.
@@ -79,6 +92,10 @@ class Fetch(msgspec.Struct, frozen=True, kw_only=True, tag="fetch", tag_field="t
     limit_bytes: how much the answer may hold; 0 asks for a sign of life alone.
     bare_through: on the main lane, urgent events up to here may come without their body: the
         station holds the copies that went ahead. 0 asks for every body.
+    hold_s: with nothing to answer, how long to wait before the sign of life. With a `limit_bytes`
+        of 0 as well it is a question alone, answered at once.
+
+    One that follows none takes the place of every earlier one that is still open.
     """
 
     id: int
@@ -89,6 +106,7 @@ class Fetch(msgspec.Struct, frozen=True, kw_only=True, tag="fetch", tag_field="t
     limit_bytes: int
     follows: int = 0
     bare_through: int = 0
+    hold_s: float = HOLD_S
 
 
 class Entry(msgspec.Struct, frozen=True, array_like=True):
@@ -124,7 +142,9 @@ class Reading:
     head: int
 
 
-class Batch(msgspec.Struct, frozen=True, kw_only=True, tag="batch", tag_field="type"):
+class Batch(
+    msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag="batch", tag_field="type"
+):
     """The answer to one fetch.
 
     entries: msgpack array of `Entry`, compressed as `encoding` says (empty, or `zstd`).

@@ -13,6 +13,7 @@ _SUBKINDS = {
     PathFault.WRONG_STATION_KEY: Subkind.KEY_REFUSED,
     PathFault.KEY_REFUSED: Subkind.KEY_REFUSED,
     PathFault.IDENTITY_REFUSED: Subkind.KEY_REFUSED,
+    PathFault.KEY_SHARED: Subkind.KEY_SHARED,
     PathFault.VERSION_MISMATCH: Subkind.VERSION_MISMATCH,
 }
 UNREACHABLE = "unreachable"

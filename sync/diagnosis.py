@@ -35,6 +35,10 @@ class PathWatch:
         if self.state() != before:
             self._since = now
 
+    def lost(self, lane: Lane) -> bool:
+        """Tell whether this lane of the path is known not to work."""
+        return self._lanes.get(lane, TRYING).fault is not None
+
     def state(self) -> LaneState:
         """Return the path's state now."""
         states = [self._lanes.get(lane, TRYING) for lane in Lane]

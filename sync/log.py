@@ -1,4 +1,4 @@
-"""What replication needs of a store: four verbs over one or more logs.
+"""What replication needs of a store: five verbs over one or more logs.
 
 `buffer.store.Store` fits; so does a list in a test.
 """
@@ -26,6 +26,9 @@ class Log(Protocol):
 
     def acknowledge(self, station: str, log_id: str, lane: Lane, stored: int) -> None:
         """Note that `station` (its public key, Z85) holds this lane up to `stored`. Never blocks."""
+
+    def mark(self, station: str, log_id: str, lane: Lane) -> int:
+        """Return up to where `station` is known to hold this lane; 0 where nothing is known."""
 
     def watch(self, changed: Callable[[], None]) -> Callable[[], None]:
         """Call `changed` on the loop after every append and change of logs; returns the undo."""

@@ -16,6 +16,7 @@ from events.errors import PeerRejected, SyncError
 from events.model import Instant, Stamp
 from events.replication import (
     MESSAGE_LENGTH_MAX,
+    PERIOD_S_MAX,
     PROTOCOL_MAX,
     PROTOCOL_MIN,
     Batch,
@@ -29,6 +30,7 @@ from events.replication import (
 
 CONTROL_LENGTH_MAX = 64 * 1024  # every message but a batch
 LOGS_MAX = 8  # in one hello
+PATHS_MAX = 16
 GAPS_MAX = 10_000  # in one batch
 TEXT_LENGTH_MAX = 1000  # names, log ids, sentences
 NUMBER_MAX = 2**63 - 1  # what an SQLite integer holds
@@ -181,6 +183,7 @@ def _check(message: Message) -> None:
                 message.follows,
                 message.bare_through,
             )
+            _check_seconds(message.hold_s)
             _check_texts(message.log_id)
         case Batch():
             _check_batch(message)
@@ -195,7 +198,11 @@ def _check(message: Message) -> None:
 def _check_hello(hello: Hello) -> None:
     if len(hello.logs) > LOGS_MAX:
         raise MalformedMessage(f"hello with {len(hello.logs)} logs, at most {LOGS_MAX} fit")
-    _check_texts(hello.program, hello.name, hello.boot_id, hello.path)
+    if len(hello.lost) > PATHS_MAX:
+        raise MalformedMessage(f"hello that names {len(hello.lost)} paths")
+    _check_texts(hello.program, hello.name, hello.boot_id, hello.path, hello.instance, *hello.lost)
+    _check_numbers(hello.rank)
+    _check_seconds(hello.period_s)
     for log in hello.logs:
         _check_texts(log.log_id)
         _check_numbers(log.first, log.head)
@@ -221,6 +228,11 @@ def _check_numbers(*numbers: int) -> None:
     for number in numbers:
         if not 0 <= number <= NUMBER_MAX:
             raise MalformedMessage("a number out of range")
+
+
+def _check_seconds(seconds: float) -> None:
+    if not 0 <= seconds <= PERIOD_S_MAX:  # nor is it "not a number"
+        raise MalformedMessage("a time out of range")
 
 
 def _check_texts(*texts: str) -> None:

@@ -10,6 +10,7 @@ from enum import StrEnum
 from typing import Protocol
 
 from events.model import Instant, Stamp
+from events.replication import HOLD_S
 
 
 class Clock(Protocol):
@@ -25,19 +26,27 @@ class Clock(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Path:
-    """One way to a station: `host:port`, with or without `tcp://` before it."""
+    """One way to a station: `host:port`, with or without `tcp://` before it.
+
+    period_s: how often it is proved while another path carries.
+    """
 
     name: str
     address: str
+    period_s: float = HOLD_S
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Station:
-    """A station that a gateway serves. `public_key` is its identity (Z85)."""
+    """A station that a gateway serves. `public_key` is its identity (Z85).
+
+    paths: the best first. next_key: the key to which the station is about to change, or "".
+    """
 
     name: str
     public_key: str
     paths: tuple[Path, ...]
+    next_key: str = ""
 
 
 class PathFault(StrEnum):
@@ -47,6 +56,7 @@ class PathFault(StrEnum):
     WRONG_STATION_KEY = "wrong-station-key"  # somebody is there, but not the station of that key
     KEY_REFUSED = "key-refused"  # the station does not know our key
     IDENTITY_REFUSED = "identity-refused"  # it knows our key under another name, or revoked it
+    KEY_SHARED = "key-shared"  # another machine speaks with our key, and was there before us
     VERSION_MISMATCH = "version-mismatch"  # no common version of the protocol
     STATION_SILENT = "station-silent"  # connected, but the station's program does not answer
 
@@ -65,6 +75,21 @@ class PathChange:
     station_up: bool
     fault: str = ""
     text: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rewound:
+    """A station holds less than it once acknowledged, or again what it lacked.
+
+    held: up to where; None: as much as it had acknowledged, or more. acknowledged: up to where.
+    first: the oldest number that is still here.
+    """
+
+    station: str
+    log_id: str
+    held: int | None
+    acknowledged: int
+    first: int = 0
 
 
 class Allowed(Protocol):

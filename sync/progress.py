@@ -22,6 +22,7 @@ class LogProgress:
     verified: boot of the gateway in which its history was seen to be the one we hold, as far as
         `main`. In another boot nothing is acknowledged before it was seen again: a card may have
         been restored, and a clone must not forget what only it has.
+    head: the newest number that the gateway spoke of, on any connection.
     epoch: counts the restarts; a connection that knows an older one begins anew.
     copies: urgent events that were committed lately: the main lane need not ask the ledger.
     """
@@ -30,6 +31,7 @@ class LogProgress:
     chain: bytes = b""
     urgent: int = 0
     verified: str = ""
+    head: int = 0
     epoch: int = 0
     copies: dict[tuple[int, bytes], bytes] = field(default_factory=dict)
     _copies_bytes: int = 0

@@ -7,7 +7,7 @@ from events.chain import genesis
 from events.errors import LogGap, LogRewound
 from events.kinds import Subkind
 from events.model import Instant
-from events.replication import Batch, Entry, Fetch, Lane
+from events.replication import HOLD_S, Batch, Entry, Fetch, Lane
 from sync import messages
 from sync.ledger import Commit
 from sync.messages import MalformedMessage
@@ -134,7 +134,24 @@ class LogReading:
             return 0
         return progress.main if self.lane is Lane.MAIN else progress.start(Lane.URGENT)
 
-    def next_fetch(self, number: int, *, limit_bytes: int) -> Fetch:
+    def announce(self, head: int) -> None:
+        """Note the newest number that the gateway speaks of, on whichever lane or path."""
+        self.head = max(self.head, head)
+        self.progress.head = max(self.progress.head, head)
+
+    def ping(self, number: int) -> Fetch:
+        """Return a fetch that is answered at once, with nothing; nobody waits for it."""
+        return Fetch(
+            id=number,
+            lane=self.lane,
+            log_id=self.log_id,
+            after=self.seq,
+            stored=0,
+            limit_bytes=0,
+            hold_s=0.0,
+        )
+
+    def next_fetch(self, number: int, *, limit_bytes: int, hold_s: float = HOLD_S) -> Fetch:
         """Return the fetch that goes on where the newest open one will end."""
         after, follows = self.seq, 0
         if self.opens:
@@ -154,6 +171,7 @@ class LogReading:
             stored=self.told,
             limit_bytes=limit_bytes,
             bare_through=0 if whole else self.progress.urgent,
+            hold_s=hold_s,
         )
 
     def wanted(self, *, active: bool) -> int:
@@ -204,6 +222,7 @@ class LogReading:
         through = answer.batch.through
         check_urgent(self.seq, answer.entries, through)
         if not answer.entries:
+            self._look_for_withheld(answer)
             self.seq = through
             self.progress.urgent = max(self.progress.urgent, through)
             self.opens.pop(waiting.fetch.id)
@@ -224,6 +243,7 @@ class LogReading:
         if not answer.entries and not batch.gaps:
             if batch.through != self.seq:
                 raise MalformedMessage(f"an empty batch through {batch.through}")
+            self._look_for_withheld(answer)
             self.opens.pop(waiting.fetch.id)
             return None
         bare = answer.bare(self.progress.copies) if answer.copies is None else None
@@ -265,7 +285,17 @@ class LogReading:
         self.seq, self.chain = commit.through, commit.chain
         return store
 
+    def _look_for_withheld(self, answer: Answer) -> None:
+        """Note a sign of life that announces events: they should have come in its place."""
+        through, head = answer.batch.through, answer.batch.head
+        if through < head:
+            text = f"events up to {head} are announced, none after {through} arrives"
+            self.oddities.append((Subkind.EVENTS_WITHHELD, text))
+
     def _look_for_oddities(self, verdict: Verdict) -> None:
+        for gap in verdict.gaps[:1]:
+            text = f"the gateway no longer has events {gap.first} to {gap.last}: {gap.why}"
+            self.oddities.append((Subkind.LOG_GAP, text))
         for gap in verdict.undeclared[:1]:
             text = f"numbers {gap.first} to {gap.last} are missing, and were not declared gone"
             if self.refusals < REFUSALS_MAX:

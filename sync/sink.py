@@ -6,7 +6,7 @@ docs/replication.md draws the conversation.
 """
 
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from enum import StrEnum
 
 from events.commands import Asked, ChallengeOffer, Outcome, Told
@@ -32,11 +32,21 @@ from sync.progress import Progress
 from sync.reading import Answer, Load, LogReading, Lookup, OpenFetch, Store, Work
 from sync.verify import UNKNOWN_CHAIN, MissingCopy
 
-SILENCE_S = 8.0  # nothing heard for so long: the connection is dead
+SILENCE_S = 8.0  # nothing heard for so long from the path that carries: the connection is dead
 ANSWER_S = HOLD_S + 4.0  # a fetch that is open for longer is lost
+IDLE_SPARE_S = 1.0  # an idle path is proved so much earlier than its period asks
+WITHHELD_S = HOLD_S + 2.5  # announced elsewhere, and not delivered here for so long
 RETRY_S = 1.0  # after a commit that failed or a batch that was refused
 TOLD_MAX = 64  # until the shell drains them
 NOTICES_MAX = 20  # until the shell drains them
+
+
+class Admission(StrEnum):
+    """May a gateway's program speak here? Two at one time with one key are one too many."""
+
+    YES = "yes"
+    WAIT = "wait"  # its next hello decides
+    NO = "no"
 
 
 class SinkState(StrEnum):
@@ -53,6 +63,7 @@ class Sink:
     `gateway` is the name enrolled under the key that the connection proved. The shell does all the
     `work()` it is given, in that order though not one by one, and reports each with `loaded`,
     `found`, `committed` or `failed`. `active` is False while another path carries the events.
+    `admit` judges each hello of a program that was not heard before.
     """
 
     def __init__(
@@ -64,6 +75,7 @@ class Sink:
         boot_id: str,
         progress: Progress,
         now: Instant,
+        admit: Callable[[Hello], Admission] = lambda _: Admission.YES,
     ) -> None:
         self._gateway = gateway
         self._name = name
@@ -78,7 +90,8 @@ class Sink:
         self._load: Load | None = None
         self._load_at = 0.0
         self._fetches = 0
-        self._heard = now.monotonic
+        self._heard = self._turned = now.monotonic
+        self.admit = admit
         self.hello: Hello | None = None
         self.state = SinkState.WAITING
         self.active = True
@@ -180,36 +193,40 @@ class Sink:
     def activate(self, now: Instant, *, active: bool) -> None:
         """Carry the events over this connection, or only keep it alive."""
         if active != self.active:
-            self.active = active
+            self.active, self._turned = active, now.monotonic
             for reading in self._readings.values():
                 self._again(reading, now, 0.0)
 
     def timeout(self, now: Instant) -> None:
         if self.state in {SinkState.REFUSED, SinkState.LOST}:
             return
-        if now.monotonic >= self._heard + SILENCE_S:
+        if now.monotonic >= self._silent_at():
             self.state = SinkState.LOST
             return
-        if self._load_at and self._load is not None and now.monotonic >= self._load_at:
+        if self._load_at and now.monotonic >= self._load_at:
             self._load_at = 0.0
-            self._todo.append(self._load)
+            if self._load is not None:
+                self._todo.append(self._load)
         for reading in self._readings.values():
             oldest = min((each.sent_at for each in _unanswered(reading)), default=None)
-            if oldest is not None and now.monotonic >= oldest + ANSWER_S and not _working(reading):
-                self._again(reading, now, 0.0)
+            if oldest is not None and not _working(reading):
+                if now.monotonic >= oldest + self._answer_s():
+                    self._again(reading, now, 0.0)
+                elif now.monotonic >= oldest + WITHHELD_S and self.active:
+                    self._look_for_withheld(reading)
             self._pump(reading, now)
 
     def deadline(self) -> float | None:
         if self.state in {SinkState.REFUSED, SinkState.LOST}:
             return None
-        due = [self._heard + SILENCE_S]
+        due = [self._silent_at()]
         if self._load_at:
             due.append(self._load_at)
         for reading in self._readings.values():
             if reading.retry_at:
                 due.append(reading.retry_at)
             if not _working(reading):
-                due += [each.sent_at + ANSWER_S for each in _unanswered(reading)]
+                due += [each.sent_at + self._answer_s() for each in _unanswered(reading)]
         return min(due)
 
     def to_send(self) -> list[bytes]:
@@ -231,6 +248,33 @@ class Sink:
         notices, self._notices = self._notices, []
         return notices
 
+    def ping(self, now: Instant) -> None:
+        """Ask for a sign of life at once."""
+        reading = next(iter(self._readings.values()), None)
+        if reading is not None and self.state is SinkState.OPEN:
+            self._fetches += 1
+            self._send(reading.ping(self._fetches))
+
+    def _hold_s(self) -> float:
+        """Return how long the gateway shall wait with a sign of life."""
+        if self.active or self.hello is None:
+            return HOLD_S
+        return max(HOLD_S, self.hello.period_s - IDLE_SPARE_S)
+
+    def _answer_s(self) -> float:
+        return ANSWER_S - HOLD_S + self._hold_s()
+
+    def _silent_at(self) -> float:
+        # What an idle path owes by its period it does not owe at once when it becomes the carrier.
+        since = max(self._heard, self._turned)
+        return since + SILENCE_S - HOLD_S + self._hold_s()
+
+    def _look_for_withheld(self, reading: LogReading) -> None:
+        announced = reading.progress.head
+        if announced > reading.seq:
+            text = f"events up to {announced} are announced, none after {reading.seq} arrives"
+            self._notice(Subkind.EVENTS_WITHHELD, text, reading.log_id)
+
     def _send(self, message: Message) -> None:
         self._out.append(messages.encode(message))
 
@@ -249,6 +293,13 @@ class Sink:
             return
         if self.hello and (hello.lane, hello.path) != (self.hello.lane, self.hello.path):
             raise messages.MalformedMessage("a hello for another lane or path on one connection")
+        if self.hello is None or self.hello.instance != hello.instance:
+            admission = self.admit(hello)
+            if admission is Admission.NO:
+                text = "two machines use the key of this gateway at the same time"
+                self.refuse(Subkind.KEY_SHARED, text)
+            if admission is not Admission.YES:
+                return
         self.hello = hello
         self._send(
             Welcome(
@@ -284,7 +335,7 @@ class Sink:
             reading = self._readings.get(log_id)
             if reading is None:
                 reading = self._begin(hello, log)
-            reading.head = max(reading.head, log.head)
+            reading.announce(log.head)
             self._pump(reading, now)
 
     def _begin(self, hello: Hello, log: LogHead) -> LogReading:
@@ -316,7 +367,7 @@ class Sink:
             self._refused(reading, error, now)
             return
         waiting.answer = Answer(batch, entries, now)
-        reading.head = max(reading.head, batch.head)
+        reading.announce(batch.head)
         reading.measure(waiting, waiting.answer)
         self._advance(reading, now)
 
@@ -381,7 +432,7 @@ class Sink:
         while len(reading.opens) < wanted:
             self._fetches += 1
             limit = reading.pace.limit_bytes if self.active else 0
-            fetch = reading.next_fetch(self._fetches, limit_bytes=limit)
+            fetch = reading.next_fetch(self._fetches, limit_bytes=limit, hold_s=self._hold_s())
             behind = reading.head > reading.seq
             reading.opens[fetch.id] = OpenFetch(fetch, now.monotonic, behind)
             self._send(fetch)

@@ -31,6 +31,9 @@ from sync.log import Reading
 from sync.station_time import Question, StationTime
 
 SILENCE_S = 7.0  # nothing heard for so long: the station's program does not answer
+ANSWER_S = SILENCE_S - HOLD_S  # after a sign of life the station asks again within it
+PROBE_S = 3.0  # when another path is lost, this one must prove itself within it
+READ_LATE_S = 2.0  # a reading under way may delay the sign of life by as much
 GREETING_RETRY_S = 2.0  # a hello without an answer is said again
 READ_RETRY_S = 0.5  # a log that could not be read is tried again
 FETCHES_OPEN_MAX = 16  # for each log
@@ -76,6 +79,10 @@ class _Open:
     after: int | None
     not_before: float = 0.0
 
+    @property
+    def due(self) -> float:
+        return self.since + self.fetch.hold_s
+
 
 @dataclass(slots=True)
 class _Offer:
@@ -86,6 +93,28 @@ class _Offer:
     ends: dict[int, int] = field(default_factory=dict)
     newest_id: int = 0
     acknowledged: int = 0
+    begun: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class _Unpacked:
+    """An answer that is packed when it is sent: the next reading may begin meanwhile."""
+
+    fetch: Fetch
+    reading: Reading
+
+    def packed(self) -> Batch:
+        entries, encoding = messages.encode_entries(self.reading.entries)
+        return Batch(
+            id=self.fetch.id,
+            lane=self.fetch.lane,
+            log_id=self.fetch.log_id,
+            entries=entries,
+            encoding=encoding,
+            through=self.reading.through,
+            head=self.reading.head,
+            gaps=self.reading.gaps,
+        )
 
 
 class Source:
@@ -96,17 +125,35 @@ class Source:
     connection.
     """
 
-    def __init__(self, *, name: str, program: str, boot_id: str, lane: Lane, path: str) -> None:
+    def __init__(
+        self,
+        *,
+        name: str,
+        program: str,
+        boot_id: str,
+        lane: Lane,
+        path: str,
+        instance: str = "",
+        rank: int = 0,
+        period_s: float = HOLD_S,
+    ) -> None:
         self._name = name
         self._program = program
         self._boot_id = boot_id
         self._lane = lane
         self._path = path
+        self._instance = instance
+        self._rank = rank
+        self._period_s = period_s
+        self._lost: tuple[str, ...] = ()
+        self._probe_by: float | None = None
+        self._answered = 0.0
         self._logs: tuple[LogHead, ...] = ()
         self._offers: dict[str, _Offer] = {}
-        self._out: list[bytes] = []
+        self._out: list[Message | _Unpacked] = []
         self._marks: list[Mark] = []
         self._asked: list[Asked] = []
+        self._ceilings: list[Mark] = []
         self._reading: ReadRequest | None = None
         self._heard = 0.0
         self._greeted = 0.0
@@ -122,8 +169,9 @@ class Source:
         self._offers.clear()
         self._out.clear()
         self._reading = None
-        self._heard = now.monotonic
         self._question.forget()
+        self._heard = self._answered = now.monotonic
+        self._probe_by = None
         self.state = SourceState.GREETING
         self.refusal = self.welcome = None
         self._offer(logs)
@@ -141,6 +189,14 @@ class Source:
         if self._alive():
             self._greet(now)
 
+    def others_lost(self, paths: Sequence[str], now: Instant) -> None:
+        """Take which other paths lost this lane: the station hears of it, and this one is proved."""
+        fewer = set(paths) <= set(self._lost)
+        self._lost = tuple(paths)
+        if not fewer and self._alive():
+            self._greet(now)
+            self._probe_by = now.monotonic + PROBE_S
+
     def receive(self, data: bytes, now: Instant) -> None:
         """Take one message. A malformed one is counted and passed over."""
         if not self._alive():
@@ -151,6 +207,7 @@ class Source:
             self.malformed += 1
             return
         self._heard = now.monotonic
+        self._probe_by = None
         match message:
             case Welcome():
                 self._welcomed(message, now)
@@ -177,7 +234,7 @@ class Source:
         offer, waiting = found
         offer.head = max(offer.head, reading.head)  # it may have grown while it was read
         if reading.entries or reading.gaps or reading.head < request.after:
-            self._answer(offer, waiting, reading)
+            self._answer(offer, waiting, reading, now)
         elif reading.through > request.after:
             waiting.after = reading.through
         elif reading.head > reading.through:
@@ -192,14 +249,16 @@ class Source:
     def timeout(self, now: Instant) -> None:
         if not self._alive():
             return
-        if now.monotonic >= self._heard + SILENCE_S:
+        if now.monotonic >= self._silent_at():
             self.state = SourceState.SILENT
             return
         if self.state is SourceState.GREETING and self._greeting_due() <= now.monotonic:
             self._greet(now)
         for offer in self._offers.values():
-            while offer.opens and offer.opens[0].since + HOLD_S <= now.monotonic:
-                self._let_go(offer)
+            for waiting in [
+                each for each in offer.opens if self._due(offer, each) <= now.monotonic
+            ]:
+                self._let_go(offer, waiting, now)
             for waiting in offer.opens:
                 if waiting.not_before <= now.monotonic:
                     waiting.not_before = 0.0
@@ -207,18 +266,20 @@ class Source:
     def deadline(self) -> float | None:
         if not self._alive():
             return None
-        due = [self._heard + SILENCE_S]
+        due = [self._silent_at()]
         if self.state is SourceState.GREETING:
             due.append(self._greeting_due())
         for offer in self._offers.values():
-            due += [waiting.since + HOLD_S for waiting in offer.opens]
+            due += [self._due(offer, waiting) for waiting in offer.opens]
             due += [waiting.not_before for waiting in offer.opens if waiting.not_before]
         return min(due)
 
     def to_send(self) -> list[bytes]:
         """Drain the messages to send, in order."""
         out, self._out = self._out, []
-        return out
+        return [
+            messages.encode(each.packed() if isinstance(each, _Unpacked) else each) for each in out
+        ]
 
     def marks(self) -> list[Mark]:
         """Drain what the station acknowledged."""
@@ -239,14 +300,32 @@ class Source:
         if self._alive():
             self._send(message)
 
+    def ceilings(self) -> list[Mark]:
+        """Drain above what the station cannot hold anything: from there on it asked again."""
+        ceilings, self._ceilings = self._ceilings, []
+        return ceilings
+
     def _alive(self) -> bool:
         return self.state in {SourceState.GREETING, SourceState.UP}
+
+    def _silent_at(self) -> float:
+        """Return when the station's program, having said nothing more, is not there any more."""
+        held = [waiting.due for offer in self._offers.values() for waiting in offer.opens]
+        silent_at = max(self._heard + SILENCE_S, max(held, default=self._answered) + ANSWER_S)
+        return silent_at if self._probe_by is None else min(silent_at, self._probe_by)
+
+    def _due(self, offer: _Offer, waiting: _Open) -> float:
+        """Return when a fetch gets the sign of life; events that are being read go first."""
+        being_read = waiting.after is not None and waiting.after < offer.head
+        if being_read and waiting.fetch.limit_bytes:
+            return waiting.due + READ_LATE_S
+        return waiting.due
 
     def _greeting_due(self) -> float:
         return self._greeted + GREETING_RETRY_S
 
     def _send(self, message: Message) -> None:
-        self._out.append(messages.encode(message))
+        self._out.append(message)
 
     def _greet(self, now: Instant) -> None:
         self._greeted = now.monotonic
@@ -262,6 +341,10 @@ class Source:
                 path=self._path,
                 logs=self._logs,
                 stamp=messages.stamp(now, self._boot_id),
+                instance=self._instance,
+                rank=self._rank,
+                period_s=self._period_s,
+                lost=self._lost,
             )
         )
 
@@ -292,6 +375,12 @@ class Source:
         if offer is None or fetch.lane is not self._lane or not self._is_new(offer, fetch):
             self.ignored += 1
             return
+        if not fetch.limit_bytes and not fetch.hold_s:
+            nothing = Reading(entries=(), gaps=(), through=fetch.after, head=offer.head)
+            self._out.append(_Unpacked(fetch, nothing))
+            return
+        if not fetch.follows:
+            self._supersede(offer, fetch)
         offer.newest_id = max(offer.newest_id, fetch.id)
         # A number beyond our head was said of another history: it must not let us forget ours.
         if offer.acknowledged < fetch.stored <= offer.head:
@@ -299,6 +388,14 @@ class Source:
             self._marks.append(Mark(log_id=fetch.log_id, lane=self._lane, stored=fetch.stored))
         after = offer.ends.get(fetch.follows) if fetch.follows else fetch.after
         offer.opens.append(_Open(fetch, now.monotonic, after))
+
+    def _supersede(self, offer: _Offer, fetch: Fetch) -> None:
+        """Forget what the station no longer waits for, and what it is said to hold beyond here."""
+        offer.opens = deque(each for each in offer.opens if each.fetch.id > fetch.id)
+        if fetch.limit_bytes and (not offer.begun or fetch.after < offer.acknowledged):
+            offer.begun = True
+            offer.acknowledged = min(offer.acknowledged, fetch.after)
+            self._ceilings.append(Mark(log_id=fetch.log_id, lane=self._lane, stored=fetch.after))
 
     def _is_new(self, offer: _Offer, fetch: Fetch) -> bool:
         if len(offer.opens) >= FETCHES_OPEN_MAX or fetch.id <= offer.newest_id - ENDS_KEPT_MAX:
@@ -333,33 +430,19 @@ class Source:
                 return offer, waiting
         return None
 
-    def _let_go(self, offer: _Offer) -> None:
-        """Answer the oldest fetch with nothing: the sign of life."""
-        waiting = offer.opens[0]
+    def _let_go(self, offer: _Offer, waiting: _Open, now: Instant) -> None:
+        """Answer a fetch with nothing: the sign of life."""
         if waiting.after is None:  # the fetch before it never came
-            offer.opens.popleft()
+            offer.opens.remove(waiting)
             self.ignored += 1
             return
-        through = waiting.after
-        self._answer(
-            offer, waiting, Reading(entries=(), gaps=(), through=through, head=offer.head)
-        )
+        nothing = Reading(entries=(), gaps=(), through=waiting.after, head=offer.head)
+        self._answer(offer, waiting, nothing, now)
 
-    def _answer(self, offer: _Offer, waiting: _Open, reading: Reading) -> None:
+    def _answer(self, offer: _Offer, waiting: _Open, reading: Reading, now: Instant) -> None:
         fetch = waiting.fetch
-        packed, encoding = messages.encode_entries(reading.entries)
-        self._send(
-            Batch(
-                id=fetch.id,
-                lane=self._lane,
-                log_id=fetch.log_id,
-                entries=packed,
-                encoding=encoding,
-                through=reading.through,
-                head=reading.head,
-                gaps=reading.gaps,
-            )
-        )
+        self._answered = now.monotonic
+        self._out.append(_Unpacked(fetch, reading))
         offer.opens.remove(waiting)
         offer.ends[fetch.id] = reading.through
         while len(offer.ends) > ENDS_KEPT_MAX:

@@ -1,18 +1,24 @@
-"""The connections of one gateway: which count, and which carries a lane."""
+"""The connections of one gateway: which count, which carries a lane, and who may speak at all."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from events.replication import HOLD_S, Hello, Lane
+from events.replication import Hello, Lane
 from sync.progress import Progress
-from sync.sink import Sink
+from sync.sink import Admission, Sink, SinkState
 
 CONNECTIONS_MAX = 32  # of one gateway: paths, lanes, and some that have not died yet
-ALIVE_S = HOLD_S + 2.0  # heard within it: was still connected
+BACK_AFTER_S = 5.0  # a better path that is back for so long carries again
+CLAIM_S = 1.5  # so long the older program has to prove that it lives
+PING_AFTER_S = 0.5  # what comes earlier may have been under way before the newer one spoke
 
 
 @dataclass(slots=True, eq=False)
 class Connection:
-    """One DEALER as the router sees it. `greeted` is the newest hello that was acted on."""
+    """One DEALER as the router sees it. `greeted` is the newest hello that was acted on.
+
+    since: when the first hello was acted on. claimed_at: when it was told to wait.
+    """
 
     route: bytes
     key: str
@@ -20,10 +26,16 @@ class Connection:
     sink: Sink
     heard: float
     greeted: Hello | None = None
+    since: float = 0.0
+    claimed_at: float | None = None
     committed_at: float = 0.0  # when the ledger had done its newest commit
 
     def serves(self, lane: Lane) -> bool:
         return self.greeted is not None and self.greeted.lane is lane
+
+    @property
+    def rank(self) -> int:
+        return 0 if self.greeted is None else self.greeted.rank
 
 
 @dataclass(slots=True, eq=False)
@@ -35,27 +47,75 @@ class Gateway:
     connections: dict[bytes, Connection] = field(default_factory=dict)
 
     def superseded(self, newest: Connection) -> list[Connection]:
-        """Return the older connections for the path and lane of a greeted one."""
+        """Return the connections that no longer count since a greeted one spoke.
+
+        Older ones for the same path and lane, those of an earlier start of the gateway's program,
+        and those of its lane on paths that it says are lost.
+        """
         hello = newest.greeted
+        if hello is None:
+            return []
         return [
             other
             for other in self.connections.values()
             if other is not newest
             and other.greeted is not None
-            and hello is not None
-            and (other.greeted.path, other.greeted.lane) == (hello.path, hello.lane)
+            and (
+                _is_another(other.greeted, hello)
+                or (other.greeted.path, other.greeted.lane) == (hello.path, hello.lane)
+                or (other.greeted.lane is hello.lane and other.greeted.path in hello.lost)
+            )
         ]
 
-    def to_activate(self, lane: Lane) -> dict[Connection, bool]:
-        """Return which connections must begin or cease to carry the lane: one does, as it did."""
+    def to_activate(self, lane: Lane, now: float) -> dict[Connection, bool]:
+        """Return which connections must begin or cease to carry the lane: one does.
+
+        The one that carries goes on until it dies or a better path has been back for a while.
+        """
         serving = [each for each in self.connections.values() if each.serves(lane)]
         active = [each for each in serving if each.sink.active]
-        chosen = active[0] if active else serving[-1] if serving else None
+        chosen = min(active, key=lambda each: each.since, default=None)
+        settled = [
+            each
+            for each in serving
+            if chosen is None or (each.rank < chosen.rank and now - each.since >= BACK_AFTER_S)
+        ]
+        if settled:
+            chosen = min(reversed(settled), key=lambda each: each.rank)
         return {each: each is chosen for each in serving if each.sink.active != (each is chosen)}
 
+    def judge(self, newest: Connection, hello: Hello, now: float) -> Admission:
+        """Tell whether a program that was not heard before may speak for this gateway.
 
-def is_clone(old: Connection, new: Connection, now: float) -> bool:
-    """Tell whether two machines use one key: another boot, while the first was still connected."""
-    if old.greeted is None or new.greeted is None:
-        return False
-    return old.greeted.boot_id != new.greeted.boot_id and now - old.heard < ALIVE_S
+        The one before it has gone, as a rule. Only where it goes on speaking are there two.
+        """
+        others = list(self.others(hello))
+        if not others:
+            return Admission.YES
+        if newest.claimed_at is None:
+            newest.claimed_at = now
+        if any(other.heard > newest.claimed_at + PING_AFTER_S for other in others):
+            return Admission.NO
+        return Admission.YES if now - newest.claimed_at >= CLAIM_S else Admission.WAIT
+
+    def others(self, hello: Hello) -> Iterator[Connection]:
+        """Yield the connections of another start of this gateway's program, or another machine."""
+        for other in self.connections.values():
+            if other.greeted is not None and _is_another(other.greeted, hello):
+                yield other
+
+    def to_ping(self, now: float) -> list[Connection]:
+        """Return who must prove now that it lives: another one claims the gateway's name."""
+        claims = [each for each in self.connections.values() if _waits(each)]
+        if not any(now - (each.claimed_at or 0.0) >= PING_AFTER_S for each in claims):
+            return []
+        return [each for each in self.connections.values() if each.greeted is not None]
+
+
+def _waits(connection: Connection) -> bool:
+    return connection.claimed_at is not None and connection.sink.state is SinkState.WAITING
+
+
+def _is_another(old: Hello, new: Hello) -> bool:
+    """Tell whether two hellos come from two starts of the program, or from two machines."""
+    return (old.boot_id, old.instance) != (new.boot_id, new.instance)

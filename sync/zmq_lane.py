@@ -9,7 +9,7 @@ import errno
 import random
 from collections import deque
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import NoReturn
 
@@ -19,10 +19,11 @@ from zmq.utils.monitor import parse_monitor_message
 from events.commands import Asked, Told
 from events.errors import StoreError
 from events.kinds import Subkind
+from events.model import Instant
 from sync.diagnosis import TRYING, UP, LaneState
-from sync.log import Log
+from sync.log import Log, Reading
 from sync.peers import Clock, PathFault
-from sync.source import Mark, Source, SourceState
+from sync.source import Mark, ReadRequest, Source, SourceState
 from sync.station_time import StationTime
 from sync.zmq_loop import LoopSocket, endpoint, wait
 
@@ -46,6 +47,7 @@ _MONITORED = (
 _REFUSALS = {
     str(Subkind.VERSION_MISMATCH): PathFault.VERSION_MISMATCH,
     str(Subkind.KEY_REFUSED): PathFault.KEY_REFUSED,
+    str(Subkind.KEY_SHARED): PathFault.KEY_SHARED,
 }
 
 
@@ -63,6 +65,7 @@ class _Attempt:
     monitor: LoopSocket
     connect_by: float | None
     accepted: bool = False
+    asked: ReadRequest | None = None
     unsent: deque[bytes] = field(default_factory=deque)
 
 
@@ -76,23 +79,30 @@ class LaneRunner:
         log: Log,
         clock: Clock,
         address: str,
-        socket: Callable[[], zmq.Socket[bytes]],
+        socket: Callable[[int], zmq.Socket[bytes]],
         on_state: Callable[[LaneState], None],
         on_mark: Callable[[Mark], None],
         on_time: Callable[[StationTime], None],
         on_asked: Callable[[Asked, Callable[[Told], None]], None],
+        on_ceiling: Callable[[Mark], None],
+        station_keys: int = 1,
     ) -> None:
         self.awake = asyncio.Event()
         self._source = source
         self._log = log
         self._clock = clock
         self._address = address
-        self._socket = socket
+        self._socket = socket  # makes one for every attempt; told how many were broken off
         self._on_state = on_state
         self._on_mark = on_mark
         self._on_time = on_time
         self._greet_due = False
         self._on_asked = on_asked
+        self._on_ceiling = on_ceiling
+        self._station_keys = station_keys
+        self._lost: tuple[str, ...] = ()
+        self._told_lost: tuple[str, ...] = ()
+        self._read: list[tuple[ReadRequest, Reading | None]] = []
         self._state = TRYING
         self._broken_handshakes = 0
         # Gateways that lost one station must not all come back at the same moment.
@@ -104,17 +114,24 @@ class LaneRunner:
         self.awake.set()
 
     async def run(self) -> None:
-        while True:
-            with self._attempt() as attempt:
-                try:
-                    await self._serve(attempt)
-                except _Over as over:
-                    pause_s = over.pause_s * self._random.uniform(0.5, 1.5)
-            await asyncio.sleep(pause_s)
+        async with asyncio.TaskGroup() as readings:
+            while True:
+                with self._attempt() as attempt:
+                    try:
+                        await self._serve(attempt, readings)
+                    except _Over as over:
+                        pause_s = over.pause_s * self._random.uniform(0.5, 1.5)
+                await asyncio.sleep(pause_s)
+
+    def others_lost(self, paths: tuple[str, ...]) -> None:
+        """Hear on which other paths this lane was lost: the station is told over this one."""
+        if paths != self._lost:
+            self._lost = paths
+            self.awake.set()
 
     @contextmanager
     def _attempt(self) -> Iterator[_Attempt]:
-        socket = self._socket()
+        socket = self._socket(self._broken_handshakes // BROKEN_HANDSHAKES)
         socket.setsockopt(zmq.IMMEDIATE, 1)
         reconnect_ms = round(RECONNECT_MS * self._random.uniform(0.6, 1.4))
         socket.setsockopt(zmq.RECONNECT_IVL, reconnect_ms)
@@ -132,12 +149,12 @@ class LaneRunner:
             monitor.close()
             line.close()
 
-    async def _serve(self, attempt: _Attempt) -> NoReturn:
+    async def _serve(self, attempt: _Attempt, readings: asyncio.TaskGroup) -> NoReturn:
         while True:
             self.awake.clear()
             self._observe(attempt)
             if attempt.connect_by is None:
-                await self._converse(attempt)
+                self._converse(attempt, readings)
                 deadline = self._source.deadline()
             else:
                 self._expect_connection(attempt)
@@ -150,9 +167,7 @@ class LaneRunner:
     def _has_more(self, attempt: _Attempt) -> bool:
         if attempt.line.has_input() or attempt.monitor.has_input():
             return True
-        if attempt.unsent:
-            return attempt.line.has_room()
-        return attempt.connect_by is None and bool(self._source.wants())
+        return bool(attempt.unsent) and attempt.line.has_room()
 
     def _observe(self, attempt: _Attempt) -> None:
         """Take what the socket says about its connection."""
@@ -183,12 +198,14 @@ class LaneRunner:
             self._silent()
             return
         self._broken_handshakes += 1
-        if self._broken_handshakes >= BROKEN_HANDSHAKES:
+        if self._broken_handshakes >= BROKEN_HANDSHAKES * self._station_keys:
             self._down(
                 PathFault.WRONG_STATION_KEY,
                 f"whoever answers at {self._address} breaks off:"
                 " it has another key than the one configured, or is no station",
             )
+        if self._station_keys > 1 and self._broken_handshakes % BROKEN_HANDSHAKES == 0:
+            raise _Over(PAUSE_S)  # with the other key
 
     def _expect_connection(self, attempt: _Attempt) -> None:
         now = self._now()
@@ -200,13 +217,33 @@ class LaneRunner:
         elif self._state.fault is None:
             self._down(PathFault.UNREACHABLE, f"no answer from {self._address}")
 
-    async def _converse(self, attempt: _Attempt) -> None:
+    def _converse(self, attempt: _Attempt, readings: asyncio.TaskGroup) -> None:
+        self._take(attempt)
+        source, now = self._source, self._clock.now()
+        if self._greet_due:
+            self._greet_due = False
+            source.greet_again(now)
+        source.changed(self._log.heads(), now)
+        if self._told_lost != self._lost:
+            self._told_lost = self._lost
+            source.others_lost(self._lost, now)
+        source.timeout(now)
+        self._judge()
+        self._read_on(attempt, readings, now)
+        attempt.unsent.extend(source.to_send())
+        while attempt.unsent and attempt.line.send([attempt.unsent[0]]):
+            attempt.unsent.popleft()
+
+    def _take(self, attempt: _Attempt) -> None:
+        """Take what the station said."""
         source = self._source
         for _ in range(STEP_MESSAGES_MAX):
             frames = attempt.line.receive()
             if frames is None:
                 break
             source.receive(frames[-1].bytes, self._clock.now())
+        for mark in source.ceilings():
+            self._on_ceiling(mark)
         for mark in source.marks():
             self._on_mark(mark)
         told = source.station_time()
@@ -214,18 +251,21 @@ class LaneRunner:
             self._on_time(told)
         for asked in source.asked():
             self._on_asked(asked, self._tell)
-        now = self._clock.now()
-        if self._greet_due:
-            self._greet_due = False
-            source.greet_again(now)
-        source.changed(self._log.heads(), now)
-        source.timeout(now)
-        self._judge()
-        if not attempt.unsent:  # what cannot be sent is not read either
-            await self._read()
-        attempt.unsent.extend(source.to_send())
-        while attempt.unsent and attempt.line.send([attempt.unsent[0]]):
-            attempt.unsent.popleft()
+
+    def _read_on(self, attempt: _Attempt, readings: asyncio.TaskGroup, now: Instant) -> None:
+        """Take what was read, and let the next be read while this is packed and sent."""
+        while self._read:
+            request, reading = self._read.pop()
+            if reading is None:
+                self._source.unreadable(request, now)
+            else:
+                self._source.read(request, reading, now)
+        if attempt.unsent:  # what cannot be sent is not read either
+            return
+        for request in self._source.wants():
+            if request is not attempt.asked:
+                attempt.asked = request
+                readings.create_task(self._reading(request))
 
     def _judge(self) -> None:
         source = self._source
@@ -246,20 +286,18 @@ class LaneRunner:
         self._source.tell(message)
         self.awake.set()
 
-    async def _read(self) -> None:
-        for request in self._source.wants():
-            try:
-                reading = await self._log.read(
-                    request.log_id,
-                    request.lane,
-                    request.after,
-                    limit_bytes=request.limit_bytes,
-                    bare_through=request.bare_through,
-                )
-            except (StoreError, KeyError):  # the log tells about itself; the fetch is held
-                self._source.unreadable(request, self._clock.now())
-            else:
-                self._source.read(request, reading, self._clock.now())
+    async def _reading(self, request: ReadRequest) -> None:
+        reading = None
+        with suppress(StoreError, KeyError):  # the log tells about itself; the fetch is held
+            reading = await self._log.read(
+                request.log_id,
+                request.lane,
+                request.after,
+                limit_bytes=request.limit_bytes,
+                bare_through=request.bare_through,
+            )
+        self._read.append((request, reading))
+        self.awake.set()
 
     def _silent(self) -> None:
         self._down(PathFault.STATION_SILENT, f"connected to {self._address}, but no answer")

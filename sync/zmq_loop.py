@@ -59,12 +59,16 @@ def set_common_options(socket: zmq.Socket[bytes], address: str) -> None:
     socket.linger = 0
     socket.sndhwm = SEND_QUEUE
     socket.rcvhwm = RECEIVE_QUEUE
-    socket.setsockopt(zmq.HEARTBEAT_IVL, HEARTBEAT_MS)
-    socket.setsockopt(zmq.HEARTBEAT_TIMEOUT, HEARTBEAT_TIMEOUT_MS)
-    socket.setsockopt(zmq.HEARTBEAT_TTL, HEARTBEAT_TIMEOUT_MS)
     socket.setsockopt(zmq.HANDSHAKE_IVL, HANDSHAKE_MS)
     socket.setsockopt(zmq.MAXMSGSIZE, FRAME_LENGTH_MAX)
     socket.setsockopt(zmq.IPV6, int("[" in address))
+
+
+def set_heartbeat(socket: zmq.Socket[bytes]) -> None:
+    """Let the library prove the connection both ways; the other end need not do the same."""
+    socket.setsockopt(zmq.HEARTBEAT_IVL, HEARTBEAT_MS)
+    socket.setsockopt(zmq.HEARTBEAT_TIMEOUT, HEARTBEAT_TIMEOUT_MS)
+    socket.setsockopt(zmq.HEARTBEAT_TTL, HEARTBEAT_TIMEOUT_MS)
 
 
 class LoopSocket:

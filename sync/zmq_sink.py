@@ -23,12 +23,15 @@ from sync.ledger import Ledger
 from sync.peers import Allowed, Clock, Notice
 from sync.reading import Load, Lookup, Store, Work
 from sync.sink import Sink, SinkState
-from sync.zmq_connections import CONNECTIONS_MAX, Connection, Gateway, is_clone
+from sync.zmq_connections import CONNECTIONS_MAX, Connection, Gateway
 from sync.zmq_loop import LoopSocket, endpoint, set_common_options, wait
 from sync.zmq_zap import DOMAIN, Gatekeeper
 
 TICK_S = 0.3  # how fast a revoked key is noticed on a quiet connection
 STEP_S = 0.01  # of receiving, then the other tasks get their turn
+KEEPALIVE_IDLE_S = 900  # longer than any path is idle
+KEEPALIVE_INTERVAL_S = 30
+KEEPALIVE_COUNT = 4
 NOTICE_AGAIN_S = 60.0  # the same notice about the same peer
 NOTICES_KEPT_MAX = 1000
 
@@ -109,6 +112,7 @@ class Hub:
                 "program": each.greeted.program,
                 "state": each.sink.state.value,
                 "active": each.sink.active,
+                "period_s": each.greeted.period_s,
                 "heard_s": each.heard,
                 "silent_s": max(0.0, now - each.heard),
             }
@@ -136,6 +140,12 @@ class Hub:
         gatekeeper = Gatekeeper(context, self._allowed, self._key_refused)
         socket: zmq.Socket[bytes] = context.socket(zmq.ROUTER)
         set_common_options(socket, self._listen)
+        # The gateway's own heartbeats tell with their time to live when it is gone; ours would
+        # cost on metered paths. Connections that die without a word are found by the kernel.
+        socket.setsockopt(zmq.TCP_KEEPALIVE, 1)
+        socket.setsockopt(zmq.TCP_KEEPALIVE_IDLE, KEEPALIVE_IDLE_S)
+        socket.setsockopt(zmq.TCP_KEEPALIVE_INTVL, KEEPALIVE_INTERVAL_S)
+        socket.setsockopt(zmq.TCP_KEEPALIVE_CNT, KEEPALIVE_COUNT)
         socket.setsockopt(zmq.ROUTER_MANDATORY, 1)
         socket.curve_server = True
         socket.curve_secretkey = self._secret_key.encode("ascii")
@@ -176,8 +186,18 @@ class Hub:
             data = frames[1].bytes if len(frames) == 2 else b""  # empty: malformed
             connection.sink.receive(data, now)
             self._on_seen(connection.gateway, now)
+            if connection.claimed_at == now.monotonic and self._challenged(connection):
+                connection.sink.receive(data, now)
             self._greeted(connection, now)
             self._follow(connection, tasks)
+
+    def _challenged(self, newest: Connection) -> bool:
+        """Ask who spoke for this gateway before; tell whether they turn out to be gone."""
+        gateway = self._gateways[newest.gateway]
+        for other in [each for each in gateway.connections.values() if each.greeted is not None]:
+            other.sink.ping(self._clock.now())
+            self._flush(other)  # drops it when the library says that nobody is there any more
+        return not any(each.greeted is not None for each in gateway.connections.values())
 
     def _connection(self, route: bytes, key: str, now: Instant) -> Connection | None:
         """Return the connection that a message came over, if its key is allowed now."""
@@ -202,6 +222,7 @@ class Hub:
             now=now,
         )
         connection = Connection(route, key, name, sink, now.monotonic)
+        sink.admit = lambda hello: gateway.judge(connection, hello, self._clock.now().monotonic)
         self._routes[route] = gateway.connections[route] = connection
         return connection
 
@@ -209,18 +230,17 @@ class Hub:
         hello = connection.sink.hello
         if hello is None or hello is connection.greeted:
             return
+        if connection.greeted is None:
+            connection.since = now.monotonic
         connection.greeted = hello
         self._on_hello(connection.gateway, hello)
         for old in self._gateways[connection.gateway].superseded(connection):
-            if is_clone(old, connection, now.monotonic):
-                text = "two machines use the key of this gateway at the same time"
-                self._notice(Notice(reason=Subkind.KEY_SHARED, text=text), connection)
             self._drop(old)
         self._elect(connection.gateway, hello.lane)
 
     def _elect(self, gateway: str, lane: Lane) -> None:
         now = self._clock.now()
-        for each, active in self._gateways[gateway].to_activate(lane).items():
+        for each, active in self._gateways[gateway].to_activate(lane, now.monotonic).items():
             each.sink.activate(now, active=active)
             self._flush(each)
 
@@ -299,6 +319,14 @@ class Hub:
             if deadline is not None and deadline <= now.monotonic:
                 connection.sink.timeout(now)
                 self._follow(connection, tasks)
+        for gateway in self._gateways.values():
+            if len(gateway.connections) <= len(Lane):
+                continue  # one path, and nobody else who claims to be this gateway
+            for each in gateway.to_ping(now.monotonic):
+                each.sink.ping(now)
+                self._flush(each)
+            for lane in Lane:
+                self._elect(gateway.name, lane)
 
     def _key_refused(self, key: str, address: str) -> None:
         self.refused += 1

@@ -1,7 +1,9 @@
 """The gateway's end: every connection to every station, and what is to be said about them."""
 
 import asyncio
+import secrets
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import zmq
@@ -11,11 +13,15 @@ from events.replication import Lane
 from sync.diagnosis import LaneState, PathWatch
 from sync.keys import public_of
 from sync.log import Log
-from sync.peers import Clock, Path, PathChange, Station
+from sync.peers import Clock, Path, PathChange, Rewound, Station
 from sync.source import Mark, Source
 from sync.station_time import StationTime
 from sync.zmq_lane import LaneRunner
-from sync.zmq_loop import endpoint, set_common_options, wait
+from sync.zmq_loop import endpoint, set_common_options, set_heartbeat, wait
+
+HEARTBEAT_PERIOD_S_MAX = (
+    5.0  # a path that is to be idle for longer gets no heartbeats of the library
+)
 
 OnAsked = Callable[[str, Asked, Callable[[Told], None]], None]
 
@@ -40,6 +46,7 @@ class Uplink:
         on_fault: Callable[[PathChange], None],
         on_time: Callable[[StationTime], None] = lambda _: None,
         on_asked: OnAsked = lambda _station, _asked, _tell: None,
+        on_rewound: Callable[[Rewound], None] = lambda _: None,
     ) -> None:
         self._stations = tuple(stations)
         self._log = log
@@ -49,9 +56,12 @@ class Uplink:
         self._program = program
         self._on_fault = on_fault
         self._on_time = on_time
-        self._lanes: list[LaneRunner] = []
         self._on_asked = on_asked
+        self._on_rewound = on_rewound
         self._marks: dict[tuple[str, str, Lane], int] = {}
+        self._instance = secrets.token_hex(8)
+        self._lanes: dict[tuple[str, str, Lane], LaneRunner] = {}
+        self._rewound: dict[tuple[str, str], Rewound] = {}
         self._stirred = asyncio.Event()
         self._watches: dict[tuple[str, str], PathWatch] = {}
         for station in stations:
@@ -62,21 +72,21 @@ class Uplink:
     async def run(self) -> None:
         """Serve every station until cancelled."""
         context = zmq.Context()
-        lanes = self._lanes = [
-            self._runner(context, station, path, lane)
+        self._lanes = {
+            (station.name, path.name, lane): self._runner(context, station, path, lane)
             for station in self._stations
             for path in station.paths
             for lane in Lane
-        ]
+        }
 
         def grown() -> None:
-            for each in lanes:
+            for each in self._lanes.values():
                 each.awake.set()
 
         unwatch = self._log.watch(grown)
         try:
             async with asyncio.TaskGroup() as tasks:
-                for each in lanes:
+                for each in self._lanes.values():
                     tasks.create_task(each.run())
                 tasks.create_task(self._tell())
         finally:
@@ -85,7 +95,7 @@ class Uplink:
 
     def greet_again(self) -> None:
         """Tell every station anew what our clock says: it was set, or is worth more now."""
-        for each in self._lanes:
+        for each in self._lanes.values():
             each.greet_again()
 
     def status(self) -> list[dict[str, Any]]:
@@ -105,18 +115,24 @@ class Uplink:
     def _runner(
         self, context: zmq.Context[Any], station: Station, path: Path, lane: Lane
     ) -> LaneRunner:
-        def socket() -> zmq.Socket[bytes]:
+        def socket(broken: int) -> zmq.Socket[bytes]:
             dealer: zmq.Socket[bytes] = context.socket(zmq.DEALER)
             set_common_options(dealer, path.address)
+            if path.period_s <= HEARTBEAT_PERIOD_S_MAX:
+                set_heartbeat(dealer)
             dealer.curve_secretkey = self._secret_key.encode("ascii")
             dealer.curve_publickey = public_of(self._secret_key).encode("ascii")
-            dealer.curve_serverkey = station.public_key.encode("ascii")
+            station_key = (
+                station.next_key if broken % 2 and station.next_key else station.public_key
+            )
+            dealer.curve_serverkey = station_key.encode("ascii")
             return dealer
 
         def state_changed(state: LaneState) -> None:
             now = self._clock.now().monotonic
             self._watches[station.name, path.name].report(lane, state, now)
             self._stirred.set()
+            self._tell_others(station, lane)
 
         return LaneRunner(
             source=Source(
@@ -125,6 +141,9 @@ class Uplink:
                 boot_id=self._clock.boot_id,
                 lane=lane,
                 path=path.name,
+                instance=self._instance,
+                rank=station.paths.index(path),
+                period_s=path.period_s,
             ),
             log=self._log,
             clock=self._clock,
@@ -134,7 +153,49 @@ class Uplink:
             on_mark=lambda mark: self._acknowledged(station, mark),
             on_time=self._on_time,
             on_asked=lambda asked, tell: self._on_asked(station.name, asked, tell),
+            on_ceiling=lambda mark: self._asked_again(station, mark),
+            station_keys=2 if station.next_key else 1,
         )
+
+    def _tell_others(self, station: Station, lane: Lane) -> None:
+        """Let the other paths carry what a lost one carried, at once, however long they idle."""
+        lost = {
+            path.name
+            for path in station.paths
+            if self._watches[station.name, path.name].lost(lane)
+        }
+        for path in station.paths:
+            others = tuple(sorted(lost - {path.name}))
+            self._lanes[station.name, path.name, lane].others_lost(others)
+
+    def _asked_again(self, station: Station, ceiling: Mark) -> None:
+        """Keep what a station asks for again, although it acknowledged it: it lost what it had."""
+        known = self._log.mark(station.public_key, ceiling.log_id, ceiling.lane)
+        if ceiling.stored >= known:
+            return
+        self._log.acknowledge(station.public_key, ceiling.log_id, ceiling.lane, ceiling.stored)
+        self._marks.pop((station.name, ceiling.log_id, ceiling.lane), None)
+        if (
+            ceiling.lane is Lane.MAIN
+        ):  # on the other one numbers without events are acknowledged too
+            first = next(
+                (log.first for log in self._log.heads() if log.log_id == ceiling.log_id), 0
+            )
+            rewound = Rewound(
+                station=station.name,
+                log_id=ceiling.log_id,
+                held=ceiling.stored,
+                acknowledged=known,
+                first=first,
+            )
+            self._rewound[station.name, ceiling.log_id] = rewound
+            self._on_rewound(rewound)
+
+    def _caught_up(self, station: Station, mark: Mark) -> None:
+        rewound = self._rewound.get((station.name, mark.log_id))
+        if rewound is not None and mark.lane is Lane.MAIN and mark.stored >= rewound.acknowledged:
+            del self._rewound[station.name, mark.log_id]
+            self._on_rewound(replace(rewound, held=None))
 
     def _acknowledged(self, station: Station, mark: Mark) -> None:
         key = (station.name, mark.log_id, mark.lane)
@@ -143,6 +204,7 @@ class Uplink:
         for gone in [each for each in self._marks if each[1] not in offered]:
             del self._marks[gone]
         self._log.acknowledge(station.public_key, mark.log_id, mark.lane, mark.stored)
+        self._caught_up(station, mark)
 
     def _path_status(self, station: Station, path: Path) -> dict[str, Any]:
         state = self._watches[station.name, path.name].state()

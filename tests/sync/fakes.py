@@ -100,7 +100,10 @@ class ListLog:
 
     def acknowledge(self, station: str, log_id: str, lane: Lane, stored: int) -> None:
         key = (station, log_id, lane)
-        self.acknowledged[key] = max(stored, self.acknowledged.get(key, 0))
+        self.acknowledged[key] = stored
+
+    def mark(self, station: str, log_id: str, lane: Lane) -> int:
+        return self.acknowledged.get((station, log_id, lane), 0)
 
     def watch(self, changed: Callable[[], None]) -> Callable[[], None]:
         self._watchers.append(changed)

@@ -157,8 +157,9 @@ def test_a_doubled_fetch_is_answered_once_and_a_flood_is_bounded() -> None:
     gateway.welcome()
     assert len(gateway.fetch(id=1)) == 1
     assert gateway.fetch(id=1) == []
+    gateway.fetch(after=2)
     for _ in range(FETCHES_OPEN_MAX + 50):
-        gateway.fetch(after=2)
+        gateway.fetch(follows=gateway.fetches)
     gateway.time += HOLD_S
     assert len(gateway.said()) == FETCHES_OPEN_MAX
     assert gateway.source.ignored >= 50

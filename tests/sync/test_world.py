@@ -71,7 +71,7 @@ class ForgetsWhatItFollows(Source):
 
 
 class SkipsAnEvent(Source):
-    def _answer(self, offer, waiting, reading):  # type: ignore[no-untyped-def] # as the original
+    def _answer(self, offer, waiting, reading, now):  # type: ignore[no-untyped-def] # as the original
         if len(reading.entries) > 3 and self._lane is Lane.URGENT:
             reading = type(reading)(
                 entries=reading.entries[:1],
@@ -79,7 +79,7 @@ class SkipsAnEvent(Source):
                 through=reading.through,
                 head=reading.head,
             )
-        super()._answer(offer, waiting, reading)
+        super()._answer(offer, waiting, reading, now)
 
 
 class MovesTheCursorOutsideTheTransaction(ListLedger):
