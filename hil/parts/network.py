@@ -25,7 +25,9 @@ class Network:
     def __init__(self, host: str, port: int) -> None:
         self.delay_s = 0.0
         self.rate_bytes_per_s = 0.0
+        self.piece_bytes = PIECE_BYTES  # at most so many go on at once
         self.carried_bytes = 0
+        self.connections = 0  # that were ever made
         self._far = (host, port)
         self._state: State = "pass"
         self._open = asyncio.Event()
@@ -96,6 +98,7 @@ class Network:
         try:
             await self._open.wait()
             far_reader, far_writer = await asyncio.open_connection(*self._far)
+            self.connections += 1
             self._writers.add(far_writer)
             async with asyncio.TaskGroup() as group:
                 group.create_task(self._pump(reader, far_writer))
@@ -110,7 +113,7 @@ class Network:
     async def _pump(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Carry one direction to its end. A broken connection ends both."""
         with suppress(ConnectionError):
-            while data := await reader.read(PIECE_BYTES):
+            while data := await reader.read(self.piece_bytes):
                 await self._open.wait()
                 if self.delay_s:
                     await asyncio.sleep(self.delay_s)

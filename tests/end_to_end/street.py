@@ -90,18 +90,17 @@ class Street:
         folder: Path,
         houses: int,
         *,
-        address: str = "",
         listen: str = "127.0.0.1",
         wrap: tuple[list[str], list[str]] = ([], []),
     ) -> None:
-        """Take how many gateways there are, and the address under which they reach the station.
+        """Take how many gateways there are, and the address at which the station listens.
 
         wrap: what stands before the commands of the gateways and of the station.
         """
         self.port = free_port()
         self.places = Places(data=folder, sockets=folder)
         self.places.make()
-        where = address or f"127.0.0.1:{self.port}"
+        where = f"{listen}:{self.port}"
         self.houses = [House(f"house-{n + 1}", self.places, where) for n in range(houses)]
         station = ["--config", str(self.places.config(STATION))]
         self.station = Program(
