@@ -3,6 +3,7 @@
 from datetime import UTC, datetime, timedelta
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND = timedelta(microseconds=1)
 
 
 def rfc3339(wall_us: int) -> str:
@@ -19,6 +20,21 @@ def rfc3339(wall_us: int) -> str:
     return (
         moment.strftime("%Y-%m-%dT%H:%M:%S.").rjust(20, "0") + f"{moment.microsecond // 1000:03d}Z"
     )
+
+
+def month_of(wall_us: int) -> str:
+    """Return the month of a moment in UTC, such as `2026-11`."""
+    return rfc3339(wall_us)[:7]
+
+
+def month_bounds(month: str) -> tuple[int, int]:
+    """Return the first moment of a month (`2026-11`, UTC) and that of the next, in microseconds.
+
+    Raises `ValueError` for a text that names no month.
+    """
+    first = datetime.strptime(month, "%Y-%m").replace(tzinfo=UTC)
+    following = (first + timedelta(days=31)).replace(day=1)
+    return ((first - _EPOCH) // _MICROSECOND, (following - _EPOCH) // _MICROSECOND)
 
 
 def parse_rfc3339(text: str) -> int:

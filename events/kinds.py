@@ -105,6 +105,7 @@ class Subkind(StrEnum):
     UNKNOWN = "unknown"
     # what the station says of its gateways
     GATEWAY_LOST = "gateway-lost"
+    MASS_LOSS = "mass-loss"
     PATH_LOST = "path-lost"
     LOG_REWOUND = "log-rewound"
     LOG_GAP = "log-gap"
@@ -118,6 +119,7 @@ class Subkind(StrEnum):
     STATION_UNREACHABLE = "station-unreachable"
     STATION_REWOUND = "station-rewound"
     EVENTS_WITHHELD = "events-withheld"
+    NOT_DELIVERED = "not-delivered"
 
 
 _KNOWN_KINDS = frozenset(Kind)

@@ -5,11 +5,12 @@ never reads half a key.
 """
 
 import os
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from events.errors import ConfigError
-from station.enrolment import SUFFIX, Enrolment, is_name
+from station.enrolment import CLASS_SUFFIX, SUFFIX, Enrolment, check_class, is_name
 from sync.keys import read_public
 
 SECRET_SUFFIX = ".key"  # noqa: S105 - a file name
@@ -26,9 +27,21 @@ class Enrolled:
     changed: bool
 
 
-def enroll(directory: Path, name: str, key_file: Path, *, replace: bool) -> Enrolled:
-    """Put a gateway on the list. Raises `ConfigError`."""
+def enroll(
+    directory: Path,
+    name: str,
+    key_file: Path,
+    *,
+    replace: bool,
+    lost_after_s: float | None = None,
+) -> Enrolled:
+    """Put a gateway on the list. Raises `ConfigError`.
+
+    lost_after_s: after which silence it is lost; None leaves that as it is.
+    """
     _check_name(name)
+    if lost_after_s is not None:
+        check_class(lost_after_s, "--lost-after")
     if key_file.suffix == SECRET_SUFFIX:
         raise ConfigError(
             f"{key_file} is a secret key, which belongs on the gateway alone",
@@ -51,14 +64,18 @@ def enroll(directory: Path, name: str, key_file: Path, *, replace: bool) -> Enro
             hint="add --replace to overwrite it",
         )
     if before == key:
-        return Enrolled(
-            file=file, what="is enrolled already", fingerprint=fingerprint(key), changed=False
-        )
+        what = "is enrolled already"
+        if lost_after_s is not None:
+            _declare(directory, name, lost_after_s)
+            what += f"; lost after {lost_after_s:g} s from now on"
+        return Enrolled(file=file, what=what, fingerprint=fingerprint(key), changed=False)
     if before is not None and not replace:
         raise ConfigError(
             f"{name} is enrolled with another key ({fingerprint(before)})",
             hint="add --replace if the gateway was replaced or has a new key",
         )
+    if lost_after_s is not None:
+        _declare(directory, name, lost_after_s)
     _write(directory, file, key)
     what = "enrolled" if before is None else "enrolled with its new key"
     return Enrolled(file=file, what=what, fingerprint=fingerprint(key), changed=True)
@@ -76,6 +93,8 @@ def revoke(directory: Path, name: str) -> Path:
         ) from error
     except OSError as error:
         raise _unwritable(directory, error) from error
+    with suppress(OSError):  # without the key it says nothing
+        (directory / f"{name}{CLASS_SUFFIX}").unlink()
     return file
 
 
@@ -91,12 +110,16 @@ def _check_name(name: str) -> None:
         )
 
 
-def _write(directory: Path, file: Path, key: str) -> None:
+def _declare(directory: Path, name: str, lost_after_s: float) -> None:
+    _write(directory, directory / f"{name}{CLASS_SUFFIX}", f"{lost_after_s:g}")
+
+
+def _write(directory: Path, file: Path, line: str) -> None:
     draft = directory / f".{file.name}.{os.getpid()}"
     try:
         directory.mkdir(parents=True, exist_ok=True)
         with draft.open("w", encoding="ascii") as writing:
-            writing.write(f"{key}\n")
+            writing.write(f"{line}\n")
             writing.flush()
             os.fchmod(writing.fileno(), FILE_MODE)
             os.fsync(writing.fileno())

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from enum import IntEnum
 
 from events.kinds import Kind, Qualifier, Subkind
 from events.model import Observation, Record, Scalar, Stamp
@@ -11,6 +12,14 @@ STATION_POINT = "station"
 GATEWAY_POINT = "gateway"
 
 
+class Announced(IntEnum):
+    """How the loss of a gateway is announced; the ledger keeps the number."""
+
+    NO = 0
+    ALONE = 1
+    FOLDED = 2  # together with others
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Announcement:
     """An event of the station's own, and what it remembers with it.
@@ -18,6 +27,7 @@ class Announcement:
     gateway: whom it is about; empty for the station itself.
     path: the path whose silence it announces, if it is about one.
     silence: it announces the begin or the end of a silence.
+    marks: gateways whose loss it announces or ends, beside its own.
     """
 
     gateway: str
@@ -28,6 +38,7 @@ class Announcement:
     silence: bool = False
     count: int = 1
     details: Mapping[str, Scalar] | None = None
+    marks: Mapping[str, Announced] | None = None
 
 
 def record_of(announcement: Announcement, stamp: Stamp) -> Record:

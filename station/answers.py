@@ -49,7 +49,7 @@ class Answers:
                 )
 
     async def _gateways(self) -> AsyncIterator[object]:
-        reports = await self._store.logs()
+        reports = await self._store.logs(self._intake.offered)
         names = sorted(self._enrolment.names.keys() | reports.keys())
         yield [self._row(name, reports.get(name, GatewayReport())) for name in names]
 
@@ -62,6 +62,7 @@ class Answers:
             "listen": self._hub.address,
             "up_s": round(now.monotonic - self._started.monotonic, 1),
             "lost_after_s": self._config.lost_after_s,
+            "lost_at_once": len(self._intake.mass_loss.lost),
             "gateways": {state.value: states.count(state) for state in GatewayState},
             "connections": len(self._hub.status()),
             "refused": self._hub.refused,
@@ -91,6 +92,8 @@ class Answers:
             "state": supervision.state(name, now_s).value,
             "last_seen": None if seen_us is None else rfc3339(seen_us),
             "silent_s": None if silent_s is None else round(silent_s, 1),
+            "lost_after_s": self._enrolment.lost_after_s.get(name, self._config.lost_after_s),
+            "lost_at_once": name in self._intake.mass_loss.lost,
             "log_id": report.log_id,
             "seq": report.seq,
             "head": report.head,

@@ -98,13 +98,23 @@ def enroll(
     replace: Annotated[
         bool, typer.Option("--replace", help="The gateway has a new key: forget the old one.")
     ] = False,
+    lost_after_s: Annotated[
+        float | None,
+        typer.Option(
+            "--lost-after",
+            metavar="SECONDS",
+            help="Silence after which it is lost: 20, 90, 180 … Without it, as configured.",
+        ),
+    ] = None,
 ) -> None:
     """Listen to a gateway from now on; a running station notices within a second."""
     from station import allow_list
     from station.config import load
 
     settings = load(config, places=False)
-    enrolled = allow_list.enroll(settings.gateways_dir, name, pubkeyfile, replace=replace)
+    enrolled = allow_list.enroll(
+        settings.gateways_dir, name, pubkeyfile, replace=replace, lost_after_s=lost_after_s
+    )
     typer.echo(f"{name} {enrolled.what}: key {enrolled.fingerprint}")
     typer.echo(f"  list: {enrolled.file}")
     if enrolled.changed:
@@ -155,6 +165,27 @@ def gateways(config: ConfigOption, as_json: JsonOption = False) -> None:
     from station.views import show_gateways
 
     show_gateways(answer)
+
+
+@app.command()
+def availability(
+    config: ConfigOption,
+    month: Annotated[
+        str, typer.Option("--month", metavar="YYYY-MM", help="In UTC; the present one without it.")
+    ] = "",
+    as_json: JsonOption = False,
+) -> None:
+    """Say how much of a month each gateway was there. Needs no running station."""
+    from station.attendance import table
+    from station.config import load
+
+    rows = table(load(config, places=False).data_dir, month)
+    if as_json:
+        _print_json(rows)
+        return
+    from station.views import show_availability
+
+    show_availability(rows)
 
 
 @app.command()

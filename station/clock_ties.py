@@ -20,20 +20,6 @@ NEWS_US: Final = 50_000  # a tie that differs by less from the last one is not k
 TIES_MAX: Final = 50  # of one boot; beyond them the newest one is written over
 BOOTS_MAX: Final = 1000  # of one gateway
 
-# wall_us, clock: the gateway's own; station_us: the station's when it heard it, null in an event
-TABLE: Final = """
-CREATE TABLE IF NOT EXISTS clock_tie (
-  id INTEGER PRIMARY KEY,
-  gateway INTEGER NOT NULL REFERENCES gateway,
-  boot_id TEXT NOT NULL,
-  monotonic_us INTEGER NOT NULL,
-  wall_us INTEGER,
-  clock TEXT NOT NULL,
-  station_us INTEGER
-) STRICT;
-CREATE INDEX IF NOT EXISTS clock_tie_boot ON clock_tie (gateway, boot_id)
-"""
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tie:

@@ -1,5 +1,7 @@
 """Which gateways this station listens to: one `NAME.pub` in a folder for each.
 
+Beside it `NAME.class` may say after how many seconds of silence that gateway is lost.
+
 The folder is the list. Commands change it by writing and removing files, whole files at a time;
 the running station looks at it twice a second, so that a revocation bites within one second
 without anybody being told.
@@ -12,14 +14,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 
-from events.errors import NplusError
+from events.errors import ConfigError, NplusError
 from events.points import NAME_PATTERN
-from station.config import NAME_LENGTH_MAX
+from station.config import LOST_AFTER_S_MAX, LOST_AFTER_S_MIN, NAME_LENGTH_MAX
 from sync.keys import read_public
 
 SCAN_INTERVAL_S = 0.4
 GATEWAYS_MAX = 10_000
 SUFFIX = ".pub"
+CLASS_SUFFIX = ".class"
+CLASS_LENGTH_MAX = 100
 
 _NAME = re.compile(NAME_PATTERN)
 _Mark = tuple[int, int, int]  # inode, ctime, size: a change of content changes one of them
@@ -32,9 +36,12 @@ def is_name(text: str) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class _File:
+    """A file of the list. What it holds is empty, or None, where it has a fault."""
+
     mark: _Mark
-    key: str  # empty where the file holds none
-    fault: str
+    key: str = ""
+    lost_after_s: float | None = None
+    fault: str = ""
 
 
 class Enrolment:
@@ -50,12 +57,18 @@ class Enrolment:
         self._files: dict[str, _File] = {}
         self._keys: dict[str, str] = {}
         self._names: Mapping[str, str] = MappingProxyType({})
+        self._classes: Mapping[str, float] = MappingProxyType({})
         self._warnings: tuple[str, ...] = ()
 
     @property
     def names(self) -> Mapping[str, str]:
         """Each enrolled gateway's public key (Z85), by name."""
         return self._names
+
+    @property
+    def lost_after_s(self) -> Mapping[str, float]:
+        """Each gateway's seconds of silence, by name, where it was enrolled with some."""
+        return self._classes
 
     @property
     def warnings(self) -> tuple[str, ...]:
@@ -68,24 +81,31 @@ class Enrolment:
 
     def scan(self) -> bool:
         """Look at the folder; tell whether the list or its warnings changed. Never raises."""
-        before = (self._keys, self._warnings)
+        before = (self._keys, self._classes, self._warnings)
         try:
             listing = self._listing()
         except OSError as error:
             reason = error.strerror or str(error)
             self._warnings = (f"{self.directory} cannot be read: {reason}",)
-            return before[1] != self._warnings
+            return before[-1] != self._warnings
         warnings = self._read(listing)
         self._keys, doubled = _assigned(self._files, self._keys)
         self._names = MappingProxyType({name: key for key, name in self._keys.items()})
         self._warnings = (*warnings, *doubled)
-        return before != (self._keys, self._warnings)
+        self._classes = MappingProxyType(
+            {
+                name.removesuffix(CLASS_SUFFIX): file.lost_after_s
+                for name, file in self._files.items()
+                if file.lost_after_s is not None
+            }
+        )
+        return before != (self._keys, self._classes, self._warnings)
 
     def _listing(self) -> dict[str, _Mark]:
         listing: dict[str, _Mark] = {}
         with os.scandir(self.directory) as entries:
             for entry in entries:
-                if not entry.name.endswith(SUFFIX) or entry.name.startswith("."):
+                if not entry.name.endswith((SUFFIX, CLASS_SUFFIX)) or entry.name.startswith("."):
                     continue
                 try:
                     status = entry.stat()
@@ -93,30 +113,59 @@ class Enrolment:
                     listing[entry.name] = (0, 0, 0)  # gone since, or a link to nothing
                     continue
                 listing[entry.name] = (status.st_ino, status.st_ctime_ns, status.st_size)
-                if len(listing) > GATEWAYS_MAX:
+                if len(listing) > 2 * GATEWAYS_MAX:
                     break
         return listing
 
     def _read(self, listing: dict[str, _Mark]) -> list[str]:
         for gone in self._files.keys() - listing.keys():
             del self._files[gone]
-        for file in sorted(listing)[:GATEWAYS_MAX]:
+        for file in sorted(listing)[: 2 * GATEWAYS_MAX]:
             known = self._files.get(file)
             if known is None or known.fault or known.mark != listing[file]:
                 self._files[file] = self._file(file, listing[file])
         warnings = [file.fault for _, file in sorted(self._files.items()) if file.fault]
-        if len(listing) > GATEWAYS_MAX:
+        if sum(name.endswith(SUFFIX) for name in listing) > GATEWAYS_MAX:
             warnings.append(f"{self.directory} holds more than {GATEWAYS_MAX} gateways")
         return warnings
 
     def _file(self, file: str, mark: _Mark) -> _File:
-        if not is_name(file.removesuffix(SUFFIX)):
+        stem, _, kind = file.rpartition(".")
+        if not is_name(stem):
             shown = f"{self.directory}/{file!r}"
-            return _File(mark, "", f"{shown} is not named like a gateway: letters a-z, digits, -")
+            fault = f"{shown} is not named like a gateway: letters a-z, digits, -"
+            return _File(mark, fault=fault)
         try:
-            return _File(mark, read_public(self.directory / file), "")
+            if f".{kind}" == CLASS_SUFFIX:
+                return _File(mark, lost_after_s=read_class(self.directory / file))
+            return _File(mark, key=read_public(self.directory / file))
         except NplusError as error:
-            return _File(mark, "", str(error))
+            return _File(mark, fault=str(error))
+
+
+def read_class(file: Path) -> float:
+    """Return the seconds of silence that a file declares. Raises `ConfigError`."""
+    try:
+        with file.open("rb") as reading:
+            text = reading.read(CLASS_LENGTH_MAX + 1)
+        lost_after_s = float(text.decode("ascii"))
+    except (OSError, ValueError) as error:
+        reason = error.strerror or str(error) if isinstance(error, OSError) else "holds no number"
+        raise ConfigError(
+            f"{file}: {reason}", hint="`nplus-station enroll --lost-after SECONDS` writes it"
+        ) from error
+    check_class(lost_after_s, str(file))
+    return lost_after_s
+
+
+def check_class(lost_after_s: float, what: str) -> None:
+    """Raise `ConfigError` for a time in which a gateway cannot be missed reliably, or too late."""
+    if not LOST_AFTER_S_MIN <= lost_after_s <= LOST_AFTER_S_MAX:
+        raise ConfigError(
+            f"{what}: {lost_after_s:g} is out of range: {LOST_AFTER_S_MIN:g} to"
+            f" {LOST_AFTER_S_MAX:g} seconds",
+            hint="20, 90 and 180 are the usual classes",
+        )
 
 
 def _assigned(

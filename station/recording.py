@@ -9,11 +9,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from events.errors import StoreError, UnreadableEvent
-from events.kinds import Qualifier
-from events.model import Origin, Record
+from events.kinds import Qualifier, Subkind
+from events.model import Origin, Record, Stamp
 from events.replication import Entry, Lane
 from events.wire import decode
-from station import held
+from station import clock_ties, held
+from station.announcements import GATEWAY_POINT
 from station.interpretation import (
     INTEGER_MAX,
     UNREADABLE,
@@ -45,6 +46,7 @@ _INSERT_GAP = "INSERT OR IGNORE INTO gap VALUES (?, ?, ?, ?, ?, ?)"
 _WRITE_STATE = "INSERT OR REPLACE INTO point_state VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 
 _RESTORE = Qualifier.RESTORE.value
+_CLOCK = Subkind.CLOCK.value
 _NOT_UNDERSTOOD = (UnreadableEvent, ArithmeticError, LookupError, TypeError, ValueError)
 
 _Row = tuple[object, ...]
@@ -132,6 +134,7 @@ class Recording:
         self._origins: dict[_Numbered, int] = {}  # places in this commit, by origin
         self._boots: dict[str, Boot | None] = {}
         self._unreadable: list[int] = []
+        self._clocks: list[Stamp] = []  # of events that say how the gateway's clock was set
         self._known = 0
         self._in_urgent_lane = commit.lane is Lane.URGENT
         self._volatile = int(commit.volatile)
@@ -172,9 +175,12 @@ class Recording:
 
     def _read(self, body: bytes) -> Record:
         try:
-            return decode(body)
+            record = decode(body)
         except _NOT_UNDERSTOOD:
             return UNREADABLE
+        if record.observation.subkind == _CLOCK and record.observation.point == GATEWAY_POINT:
+            self._clocks.append(record.stamp)
+        return record
 
     def _link_or_store(self, entry: Entry, record: Record, places: Sequence[held.Held]) -> None:
         """Take an event that may be held under another place: then its bytes are a copy."""
@@ -272,6 +278,8 @@ class Recording:
         return False
 
     def _write(self) -> None:
+        for stamp in self._clocks:
+            clock_ties.note(self._connection, self._gateway, stamp, None)
         connection, log = self._connection, self._log.id
         _insert_events(connection, self._cells)
         runs = held.runs(self._first_n, self._numbers)

@@ -1,8 +1,12 @@
 """What the ledger knows of gateways, for supervision and for people. Reads only."""
 
 import sqlite3
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
 
+from events.replication import LogHead
+from station.announcements import Announced
 from station.schema import RUN_BLOCK, STATION
 from station.supervision import Known
 
@@ -23,7 +27,8 @@ class GapReport:
 class GatewayReport:
     """How far a gateway's logs are held.
 
-    log_id, seq, head: of its newest log on disk; `seq` is held, `head` the newest one heard of.
+    log_id, seq, head: of the log that it offers now, or else of the one that was received last;
+        `seq` is held, `head` the newest one heard of.
     missing: numbers, over all its logs, that the gateway said it no longer has and that the
         station does not hold either.
     gaps: the newest of these ranges.
@@ -52,7 +57,7 @@ SELECT gateway.name, gateway.last_seen_us, log.log_id, log.main, log.head,
   (SELECT count(*) FROM log WHERE log.gateway = gateway.id AND last_commit_us IS NOT NULL)
 FROM gateway LEFT JOIN log ON log.id = (
   SELECT id FROM log WHERE log.gateway = gateway.id
-  ORDER BY last_commit_us IS NULL, volatile, id DESC LIMIT 1)
+  ORDER BY last_commit_us IS NULL, volatile, last_commit_us DESC, id DESC LIMIT 1)
 WHERE gateway.id <> ?
 """
 _GAPS = """
@@ -79,7 +84,10 @@ def known(connection: sqlite3.Connection) -> dict[str, Known]:
         paths.setdefault(gateway, []).append((name, bool(announced)))
     return {
         name: Known(
-            seen=last_seen_us is not None, lost=bool(announced), paths=tuple(paths.get(number, ()))
+            seen=last_seen_us is not None,
+            lost=bool(announced),
+            folded=announced == Announced.FOLDED,
+            paths=tuple(paths.get(number, ())),
         )
         for number, name, last_seen_us, announced in connection.execute(
             "SELECT id, name, last_seen_us, announced FROM gateway WHERE id <> ?", (STATION,)
@@ -87,8 +95,10 @@ def known(connection: sqlite3.Connection) -> dict[str, Known]:
     }
 
 
-def gateways(connection: sqlite3.Connection) -> dict[str, GatewayReport]:
-    """Return a report of each gateway."""
+def gateways(
+    connection: sqlite3.Connection, offered: Mapping[str, LogHead]
+) -> dict[str, GatewayReport]:
+    """Return a report of each gateway. `offered`: the log on disk that it named in its last hello."""
     missing: dict[str, int] = {}
     gaps: dict[str, list[GapReport]] = {}
     for name, log_id, first, last, why, count in connection.execute(_GAPS, (RUN_BLOCK,)):
@@ -96,7 +106,7 @@ def gateways(connection: sqlite3.Connection) -> dict[str, GatewayReport]:
         shown = gaps.setdefault(name, [])
         if count and len(shown) < GAPS_SHOWN_MAX:
             shown.append(GapReport(log_id=log_id, first=first, last=last, why=why))
-    return {
+    reports = {
         name: GatewayReport(
             last_seen_us=last_seen_us,
             log_id=log_id,
@@ -110,6 +120,22 @@ def gateways(connection: sqlite3.Connection) -> dict[str, GatewayReport]:
             _GATEWAYS, (STATION,)
         )
     }
+    for name, log in offered.items():
+        report = reports.get(name)
+        if report is not None and report.log_id != log.log_id:
+            reports[name] = replace(report, **_log(connection, name, log))
+    return reports
+
+
+def _log(connection: sqlite3.Connection, gateway: str, offered: LogHead) -> dict[str, Any]:
+    """Return what is held of the log that is offered: an older card may be back in its place."""
+    found = connection.execute(
+        "SELECT main, head FROM log JOIN gateway ON gateway.id = log.gateway"
+        " WHERE name = ? AND log_id = ?",
+        (gateway, offered.log_id),
+    ).fetchone()
+    seq, head = (0, 0) if found is None else found
+    return {"log_id": offered.log_id, "seq": seq, "head": max(head, offered.head)}
 
 
 def counts(connection: sqlite3.Connection) -> Counts:

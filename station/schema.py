@@ -23,7 +23,7 @@ from events.errors import (
 FILE_NAME = "station.db"
 APPLICATION_ID = 0x4E2B5354  # "N+ST"
 MAJOR = 2
-MINOR = 0
+MINOR = 1
 BUSY_TIMEOUT_S = 1.0
 WAL_LENGTH_KEPT = 64 * 1024 * 1024
 CACHE_KIB = 32 * 1024
@@ -189,6 +189,39 @@ CREATE TABLE run (
   count INTEGER NOT NULL,
   PRIMARY KEY (log, first, n)
 ) STRICT, WITHOUT ROWID;
+""",
+    ),
+    (
+        2001,
+        """
+-- what a gateway's clocks said at one moment (station.clock_ties)
+-- wall_us, clock: its own; station_us: the station's when it heard of it, null in an event
+CREATE TABLE clock_tie (
+  id INTEGER PRIMARY KEY,
+  gateway INTEGER NOT NULL REFERENCES gateway,
+  boot_id TEXT NOT NULL,
+  monotonic_us INTEGER NOT NULL,
+  wall_us INTEGER,
+  clock TEXT NOT NULL,
+  station_us INTEGER
+) STRICT;
+CREATE INDEX clock_tie_boot ON clock_tie (gateway, boot_id);
+
+-- when the station ran, and when each gateway was there meanwhile (station.attendance)
+CREATE TABLE station_run (
+  id INTEGER PRIMARY KEY,
+  began_us INTEGER NOT NULL,
+  ended_us INTEGER NOT NULL
+) STRICT;
+
+-- ended_us: of the last word; lost: the silence after it was announced
+CREATE TABLE presence (
+  id INTEGER PRIMARY KEY,
+  gateway INTEGER NOT NULL REFERENCES gateway,
+  began_us INTEGER NOT NULL,
+  ended_us INTEGER NOT NULL,
+  lost INTEGER NOT NULL DEFAULT 0
+) STRICT;
 """,
     ),
 )

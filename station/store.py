@@ -17,9 +17,9 @@ from typing import TypeVar
 from events.errors import StoreError, StoreReadOnly, UnavailableError
 from events.kinds import Qualifier
 from events.model import Instant, Scalar, Stamp
-from events.replication import Entry
+from events.replication import Entry, LogHead
 from events.wire import encode
-from station import clock_ties, recording, report
+from station import attendance, clock_ties, recording, report
 from station.announcements import Announcement, record_of, unreadable
 from station.notices import Limiter
 from station.register import Register
@@ -49,6 +49,7 @@ class Store:
         self._writer = Writer(directory, self._register.forget)
         self._unreadable: Limiter[str] = Limiter()
         self._hellos: dict[str, _Hello] = {}  # not yet known to be stored
+        self._attendance = attendance.Attendance()
         self._lock = -1
 
     async def open(self) -> None:
@@ -56,7 +57,6 @@ class Store:
         if self._lock < 0:
             self._lock = _hold(self._directory)
         await self._writer.open()
-        await self._writer.run(_add_tables)
 
     async def close(self) -> None:
         """Finish what was asked for, then close the ledger."""
@@ -192,6 +192,20 @@ class Store:
         """Remember when gateways were last heard, in POSIX microseconds."""
         await self._writer.run(lambda connection: self._register.touch(connection, seen))
 
+    async def attend(self, now_us: int, heard: Mapping[str, int], lost: Sequence[str]) -> None:
+        """Extend the intervals in which gateways were there; `heard` since the last call, and when.
+
+        `lost`: whose loss was announced since.
+        """
+        noted = await self._writer.run(
+            lambda connection: self._attendance.note(connection, now_us, heard, lost)
+        )
+        self._attendance.committed(noted)
+
+    def pause_attendance(self) -> None:
+        """End the intervals: the station did not listen meanwhile, or its clock was set."""
+        self._attendance.pause()
+
     async def known(self) -> dict[str, Known]:
         """Return what supervision has to know of each gateway that was ever enrolled."""
         return await self._writer.run(report.known)
@@ -200,9 +214,12 @@ class Store:
         """Give a gateway its row: it is enrolled, though it may never have spoken."""
         await self._writer.run(lambda connection: self._register.gateway(connection, gateway))
 
-    async def logs(self) -> dict[str, report.GatewayReport]:
-        """Return, for each gateway, its newest log, cursor and what is missing."""
-        return await self._writer.run(report.gateways)
+    async def logs(self, offered: Mapping[str, LogHead]) -> dict[str, report.GatewayReport]:
+        """Return, for each gateway, its present log, cursor and what is missing.
+
+        offered: the log on disk that each named last, as far as it spoke since the start.
+        """
+        return await self._writer.run(lambda connection: report.gateways(connection, offered))
 
     async def counts(self) -> report.Counts:
         """Return the size of the ledger."""
@@ -227,6 +244,11 @@ class Store:
                 announcement.path,
                 announced=announcement.qualifier is Qualifier.NEW,
             )
+        if announcement.marks:
+            connection.executemany(
+                "UPDATE gateway SET announced = ? WHERE name = ?",
+                [(int(mark), name) for name, mark in announcement.marks.items()],
+            )
         return n
 
     async def _run_noted(
@@ -245,12 +267,6 @@ class Store:
             lambda done: note(None if done.exception() is not None else done.result())
         )
         return await asyncio.shield(answer)
-
-
-def _add_tables(connection: sqlite3.Connection) -> None:
-    """Make what a file of an earlier program does not have."""
-    for statement in clock_ties.TABLE.split(";\n"):
-        connection.execute(statement)
 
 
 def _wall_us(now: Instant) -> int | None:

@@ -4,7 +4,8 @@ A pure engine. Every message of a gateway, on any path and lane, is told to `hea
 calls `timeout` at `deadline` and drains `changes`. A change is to be stored before anybody acts on
 it, and what was stored is given back to `enrol` after a restart: a gateway that was lost stays
 lost, without being announced again; one that was there is `unknown` until it speaks or until
-`lost_after_s` have passed. Silence is never shown as anything good.
+`lost_after_s` have passed. Silence is never shown as anything good, and time in which the station
+itself did not listen (`slept`) is nobody's silence.
 """
 
 from dataclasses import dataclass
@@ -40,10 +41,14 @@ class Change:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Known:
-    """What the ledger remembers of a gateway: whether it ever spoke, and what is announced."""
+    """What the ledger remembers of a gateway: whether it ever spoke, and what is announced.
+
+    folded: its loss was announced together with others' (`station.mass_loss`).
+    """
 
     seen: bool = False
     lost: bool = False
+    folded: bool = False
     paths: tuple[tuple[str, bool], ...] = ()  # name, announced as lost
 
 
@@ -57,10 +62,11 @@ class _Watched:
 
 
 class _Gateway(_Watched):
-    __slots__ = ("paths", "seen")
+    __slots__ = ("lost_after_s", "paths", "seen")
 
-    def __init__(self, known: Known, now: float) -> None:
+    def __init__(self, known: Known, now: float, lost_after_s: float) -> None:
         super().__init__(since=now, lost=known.lost)
+        self.lost_after_s = lost_after_s
         self.seen = known.seen
         self.paths = {
             name: _Watched(since=now, lost=lost) for name, lost in known.paths[:PATHS_MAX]
@@ -68,16 +74,23 @@ class _Gateway(_Watched):
 
 
 class Supervision:
-    """Silence of every enrolled gateway. Times are monotonic seconds."""
+    """Silence of every enrolled gateway. Times are monotonic seconds.
+
+    lost_after_s: for those who declare nothing else.
+    """
 
     def __init__(self, *, lost_after_s: float) -> None:
         self._lost_after_s = lost_after_s
         self._gateways: dict[str, _Gateway] = {}
         self._changes: list[Change] = []
 
-    def enrol(self, gateway: str, known: Known, now: float) -> None:
-        """Watch a gateway from now on. One that is watched already is left as it is."""
-        self._gateways.setdefault(gateway, _Gateway(known, now))
+    def enrol(
+        self, gateway: str, known: Known, now: float, lost_after_s: float | None = None
+    ) -> None:
+        """Watch a gateway from now on. Of one that is watched already only the class changes."""
+        allowed_s = self._lost_after_s if lost_after_s is None else lost_after_s
+        watched = self._gateways.setdefault(gateway, _Gateway(known, now, allowed_s))
+        watched.lost_after_s = allowed_s
 
     def revoke(self, gateway: str) -> None:
         """Stop watching: what the operator sent away cannot be missing."""
@@ -107,19 +120,25 @@ class Supervision:
             self._change(gateway, path, spoken, Qualifier.RESTORE, now)
         spoken.since, spoken.heard = max(spoken.since, now), True
         for name, other in watched.paths.items():
-            if not other.lost and now - other.since >= self._lost_after_s:
+            if not other.lost and now - other.since >= watched.lost_after_s:
                 self._change(gateway, name, other, Qualifier.NEW, now)
 
     def deadline(self) -> float | None:
         """Return when `timeout` has something to do, or None."""
-        waiting = [one.since for one in self._gateways.values() if not one.lost]
-        return min(waiting) + self._lost_after_s if waiting else None
+        due = [each.since + each.lost_after_s for each in self._gateways.values() if not each.lost]
+        return min(due, default=None)
 
     def timeout(self, now: float) -> None:
         """Announce what has been silent for too long."""
         for name, watched in self._gateways.items():
-            if not watched.lost and now >= watched.since + self._lost_after_s:
+            if not watched.lost and now >= watched.since + watched.lost_after_s:
                 self._change(name, None, watched, Qualifier.NEW, now)
+
+    def slept(self, slept_s: float) -> None:
+        """Note that for so long, up to now, the station itself could hear nobody."""
+        for gateway in self._gateways.values():
+            for each in (gateway, *gateway.paths.values()):
+                each.since += slept_s
 
     def changes(self) -> list[Change]:
         """Return what began and ended since the last call, in order."""
@@ -136,6 +155,19 @@ class Supervision:
         if watched.lost:
             return GatewayState.LOST
         return _heard_state(watched, now)
+
+    def silent(self, now: float) -> frozenset[str]:
+        """Return who is not heard where every heartbeat would be, and not announced as lost."""
+        return frozenset(
+            name
+            for name, watched in self._gateways.items()
+            if not watched.lost and now - watched.since > SILENT_S
+        )
+
+    def lost_after_s(self, gateway: str) -> float:
+        """Return after which silence a gateway is lost."""
+        watched = self._gateways.get(gateway)
+        return self._lost_after_s if watched is None else watched.lost_after_s
 
     def silent_s(self, gateway: str, now: float) -> float | None:
         """Return the seconds since the last word in this start, or None if there was none."""

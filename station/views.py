@@ -83,11 +83,39 @@ def show_gateways(rows: Sequence[Mapping[str, Any]]) -> None:
         console.print("No gateway is enrolled. `nplus-station enroll NAME PUBKEYFILE` adds one.")
         return
     table = Table(title=None, header_style="bold", expand=False)
-    for heading in ("gateway", "state", "last seen", "held / in log", "missing", "paths"):
+    for heading in (
+        "gateway", "state", "lost after", "last seen", "held / in log", "missing", "paths",
+    ):  # fmt: skip
         table.add_column(heading, overflow="fold")
     for row in rows:
         table.add_row(*_gateway_cells(row))
     console.print(table)
+
+
+def show_availability(rows: Sequence[Mapping[str, Any]]) -> None:
+    """Print how much of a month each gateway was there."""
+    console = Console(highlight=False)
+    month = rows[0]["month"] if rows else ""
+    table = Table(title=month, title_justify="left", header_style="bold", expand=False)
+    table.add_column("gateway", overflow="fold")
+    for heading in ("available", "up", "lost", "unknown", "losses", "longest"):
+        table.add_column(heading, no_wrap=True, justify="right")
+    for row in rows:
+        ratio = row["availability"]
+        known = ratio is not None
+        cells = [row["name"], f"{100 * ratio:.3f} %" if known else "not known"]
+        cells += [_span(row[key]) for key in ("up_s", "lost_s", "unknown_s")]
+        cells += [str(row["losses"]), _span(row["longest_s"])]
+        table.add_row(*cells, style="" if known else "bold yellow")
+    console.print(table)
+
+
+def _span(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    days, hours = divmod(hours, 24)
+    clock = f"{hours:02}:{minutes:02}:{rest:02}"
+    return f"{days} d {clock}" if days else clock
 
 
 def show_status(status: Mapping[str, Any]) -> None:
@@ -139,9 +167,11 @@ def _gateway_cells(row: Mapping[str, Any]) -> list[Text]:
     for path in row["paths"]:
         path_sign, path_style = _STATE_STYLES.get(path["state"], ("?", "bold yellow"))
         paths.append(f"{path_sign} {plain(path['name'])} ", style=path_style)
+    together = " with others" if row["lost_at_once"] else ""
     return [
         Text(row["name"], style="bold"),
-        Text(f"{sign} {row['state']}", style=style),
+        Text(f"{sign} {row['state']}{together}", style=style),
+        Text(f"{row['lost_after_s']:g} s"),
         Text(row["last_seen"] or "never"),
         Text(held),
         Text(missing, style="bold yellow" if row["missing"] else ""),

@@ -117,8 +117,6 @@ def test_once_the_right_time_was_known_every_event_of_the_boot_has_it(
 def with_tables() -> sqlite3.Connection:
     connection = sqlite3.connect(":memory:", isolation_level=None)
     schema._bring_up(connection, None)
-    for statement in clock_ties.TABLE.split(";\n"):
-        connection.execute(statement)
     connection.execute("INSERT INTO gateway (id, name) VALUES (1, 'g1')")
     return connection
 
@@ -175,3 +173,30 @@ def test_what_is_listed_is_corrected_also_when_it_was_stored_before(tmp_path: Pa
         ("2026-09-21T14:13:30.000Z", "corrected"),
         ("2026-09-21T14:13:40.000Z", "gateway"),  # it was right already
     ]
+
+
+def test_an_event_that_says_how_the_clock_was_set_corrects_a_boot_that_never_said_hello(
+    tmp_path: Path,
+) -> None:
+    """A boot without any connection: what it recorded came with a later one."""
+    log, clock = GatewayLog(), FixedClock()
+    log.append(record(monotonic_s=10.0, clock=UNSET, boot_id="old"))
+    log.append(
+        record(monotonic_s=20.0, clock=FREE, boot_id="old", subkind="clock", point="gateway")
+    )
+    log.append(record(monotonic_s=5.0, boot_id=BOOT))
+
+    async def stored() -> None:
+        async with Store(tmp_path, clock=clock) as store:
+            store.hello("g1", stamp(9 * SECOND_US, SYNCHRONISED), clock.now())
+            await store.commit("g1", log.main(1, 1), clock.now())
+            await store.commit("g1", log.main(2, 3), clock.now())
+
+    asyncio.run(stored())
+    with closing(Listing(tmp_path)) as listing:
+        first = next(listing.newest(None, 5))
+    assert (first["at"], first["at_basis"]) == ("2026-09-21T14:13:30.000Z", "corrected")
+    assert first["stamped_at"] is None  # the evidence stays as it was
+    with closing(schema.open_reader(tmp_path)[0]) as connection:
+        ranks = connection.execute("SELECT boot_id FROM boot").fetchall()
+    assert ranks == [(BOOT,)]  # the order of boots is that of their hellos alone

@@ -164,3 +164,47 @@ def test_a_secret_key_is_not_taken_for_a_public_one(tmp_path: Path) -> None:
 def test_revoking_one_that_is_not_enrolled_says_so(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="not enrolled"):
         allow_list.revoke(tmp_path, "house-1")
+
+
+def test_a_class_is_declared_changed_and_withdrawn(tmp_path: Path) -> None:
+    folder = tmp_path / "gateways"
+    file = put(tmp_path, "house-1", key())
+    enrolment = Enrolment(folder)
+    allow_list.enroll(folder, "house-1", file, replace=False, lost_after_s=20.0)
+    assert enrolment.scan() is True
+    assert dict(enrolment.lost_after_s) == {"house-1": 20.0}
+    allow_list.enroll(folder, "house-1", file, replace=False)  # says nothing of it
+    assert enrolment.scan() is False
+    again = allow_list.enroll(folder, "house-1", file, replace=False, lost_after_s=180.0)
+    assert "lost after 180 s" in again.what
+    assert enrolment.scan() is True
+    assert dict(enrolment.lost_after_s) == {"house-1": 180.0}
+    allow_list.revoke(folder, "house-1")
+    enrolment.scan()
+    assert (dict(enrolment.lost_after_s), list(folder.iterdir())) == ({}, [])
+
+
+@pytest.mark.parametrize("text", ["", "soon", "4.9", "3601", "nan", "inf", "20 s", "9" * 200])
+def test_a_class_that_is_none_is_named_and_leaves_the_gateway_enrolled(
+    tmp_path: Path, text: str
+) -> None:
+    put(tmp_path, "house-1", key())
+    (tmp_path / "house-1.class").write_text(text)
+    enrolment = Enrolment(tmp_path)
+    enrolment.scan()
+    assert list(enrolment.names) == ["house-1"]
+    assert dict(enrolment.lost_after_s) == {}
+    assert len(enrolment.warnings) == 1
+    assert "house-1.class" in enrolment.warnings[0]
+
+
+@pytest.mark.parametrize("lost_after_s", [0.0, 4.9, 3601.0, float("nan")])
+def test_a_class_out_of_range_is_refused_before_anything_is_written(
+    tmp_path: Path, lost_after_s: float
+) -> None:
+    folder = tmp_path / "gateways"
+    with pytest.raises(ConfigError):
+        allow_list.enroll(
+            folder, "house-1", put(tmp_path, "a", key()), replace=False, lost_after_s=lost_after_s
+        )
+    assert not folder.exists()

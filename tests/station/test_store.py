@@ -405,7 +405,7 @@ def test_gaps_are_kept_and_what_is_held_inside_them_is_not_missing(tmp_path: Pat
         await store.commit("g1", log.early(5), NOW)
         await store.commit("g1", log.main(1, 10, gaps=[gap]), NOW)
         await store.commit("g1", log.main(1, 10, gaps=[gap]), NOW)
-        report = (await store.logs())["g1"]
+        report = (await store.logs({}))["g1"]
         assert (report.log_id, report.seq, report.head, report.missing) == ("log-1", 10, 10, 5)
         assert [(g.first, g.last, g.why) for g in report.gaps] == [(3, 8, "evicted")]
 

@@ -177,7 +177,7 @@ def test_a_ledger_of_the_first_form_goes_on_and_knows_what_it_holds(tmp_path: Pa
         done = await store.commit("hall", disk.main(13, 16), NOW)
         assert (done.stored, done.known) == (1, 3)
         assert [e.seq for e in await store.copies("hall", "disk", 1, 16)] == [1, 5, 15]
-        (report,) = (await store.logs()).values()
+        (report,) = (await store.logs({})).values()
         assert (report.seq, report.missing) == (16, 2)
 
     with_store(tmp_path, work)

@@ -1,3 +1,4 @@
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -6,6 +7,13 @@ from station.supervision import PATHS_MAX, SILENT_S, Change, GatewayState, Known
 
 NEW, RESTORE = Qualifier.NEW, Qualifier.RESTORE
 LOST_AFTER_S = 90.0
+
+
+def classes() -> Supervision:
+    supervision = Supervision(lost_after_s=LOST_AFTER_S)
+    for name, lost_after_s in (("fast", 20.0), ("usual", None), ("slow", 180.0)):
+        supervision.enrol(name, Known(seen=True), 0.0, lost_after_s)
+    return supervision
 
 
 def watching(known: Known | None = None, now: float = 0.0) -> Supervision:
@@ -33,6 +41,49 @@ def test_silence_is_announced_exactly_when_the_time_is_over_and_once() -> None:
     assert supervision.deadline() is None
     supervision.timeout(10_000.0)
     assert supervision.changes() == []
+
+
+@pytest.mark.parametrize(
+    ("gateway", "class_s"), [("fast", 20.0), ("usual", 90.0), ("slow", 180.0)]
+)
+def test_each_is_lost_exactly_after_its_own_class(gateway: str, class_s: float) -> None:
+    supervision = classes()
+    for name in ("fast", "usual", "slow"):
+        supervision.heard(name, "lan", 1000.0)
+    for step in range(1, 400):
+        now = 1000.0 + step * 0.5
+        for name in {"fast", "usual", "slow"} - {gateway}:
+            supervision.heard(name, "lan", now)
+        supervision.timeout(now - 0.001)
+        assert (supervision.state(gateway, now - 0.001) is GatewayState.LOST) == (
+            now - 0.001 >= 1000.0 + class_s
+        )
+        supervision.timeout(now)
+    assert [change.gateway for change in supervision.changes()] == [gateway]
+
+
+def test_another_class_counts_from_the_last_word() -> None:
+    supervision = classes()
+    supervision.heard("slow", "lan", 100.0)
+    supervision.enrol("slow", Known(), 150.0, 20.0)
+    assert supervision.lost_after_s("slow") == 20.0
+    supervision.timeout(150.0)
+    assert [
+        (each.gateway, each.silent_s) for each in supervision.changes() if each.gateway == "slow"
+    ] == [("slow", 50.0)]
+
+
+def test_while_the_station_itself_slept_nobody_was_silent() -> None:
+    supervision = watching()
+    supervision.heard("g1", "lan", 10.0)
+    supervision.slept(500.0)  # up to 520
+    supervision.timeout(520.0)
+    assert supervision.changes() == []
+    assert supervision.deadline() == 600.0
+    supervision.timeout(599.9)
+    assert supervision.changes() == []
+    supervision.timeout(600.0)
+    assert told(supervision) == [(None, NEW)]
 
 
 def test_the_first_word_after_a_silence_ends_it_once() -> None:
