@@ -21,6 +21,7 @@ from station.pulse import Pulse
 from station.store import Store
 from station.supervision import Change, Known, Supervision
 from station.told import Told
+from station.withheld import Withheld
 from sync.peers import Clock, Notice
 from sync.zmq_sink import Hub
 
@@ -51,6 +52,7 @@ class Intake:
         self.supervision = Supervision(lost_after_s=config.lost_after_s - MARGIN_S)
         self.mass_loss = MassLoss()
         self._told = Told()
+        self._withheld = Withheld()
         self._backlog = Backlog()
         self._known: dict[str, Known] = {}
         self._watched: set[str] = set()
@@ -75,6 +77,7 @@ class Intake:
         self.mass_loss.resume(folded, now.monotonic)
         for name in folded - self._enrolment.names.keys():
             self.mass_loss.forget(name)
+        self._withheld.resume(await self._store.withheld())
 
     async def run(self) -> None:
         """Work until cancelled."""
@@ -101,6 +104,7 @@ class Intake:
             if now.monotonic >= settle_at:
                 settle_at = now.monotonic + SETTLE_EVERY_S
                 self._backlog.add(self._told.due(now.monotonic))
+                await self._look_for_withheld()
                 await self._settle(now)
             await self._announce(now)
             new = self._newly_lost or self.seen_us.keys() - self._touched.keys()
@@ -120,6 +124,7 @@ class Intake:
         self._log.warning(
             notice.reason, text=notice.text, peer=notice.gateway or notice.key, log=notice.log_id
         )
+        self._withheld.note(notice)
         announcement = self._told.take(notice, self._clock.now().monotonic)
         if announcement is not None:
             self._backlog.add([announcement])
@@ -175,7 +180,8 @@ class Intake:
             told = before.get((gateway, path), float("-inf"))
             self._heard[gateway, path] = max(heard, told, self._heard.get((gateway, path), told))
             if heard > told:
-                self.supervision.heard(gateway, path, heard)
+                period_s = connection["period_s"]
+                self.supervision.heard(gateway, path, heard, period_s=period_s)
                 newest[gateway] = max(heard, newest.get(gateway, heard))
         if now.wall is not None:
             began = now.wall - now.monotonic
@@ -235,6 +241,18 @@ class Intake:
             ):  # nobody says what became of them: rather twice than not
                 self._backlog.put_back(batch)
                 raise
+
+    async def _look_for_withheld(self) -> None:
+        """End what was announced of events that did not come, once they have."""
+        for gateway, log_id in self._withheld.waiting():
+            try:
+                cursor = (await self._store.cursors(gateway, [log_id])).get(log_id)
+            except StoreError:
+                return
+            come = self._withheld.come(gateway, log_id, 0 if cursor is None else cursor.main)
+            if come is not None:
+                self._told.ended(come.subkind, gateway, log_id)
+                self._backlog.add([come])
 
     async def _settle(self, now: Instant) -> None:
         try:

@@ -80,6 +80,10 @@ class Limiter(Generic[K]):
     def __contains__(self, subject: K) -> bool:
         return subject in self._subjects
 
+    def forget(self, subject: K) -> None:
+        """Treat a subject as new from here on; what was held back of it is dropped."""
+        self._subjects.pop(subject, None)
+
     def flush(self) -> list[tuple[K, int]]:
         """Return everything that is held back, and treat every subject as new from here on."""
         held_back = [(subject, each.held_back) for subject, each in self._subjects.items()]

@@ -5,7 +5,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+from events.kinds import Qualifier, Subkind
 from events.replication import LogHead
+from events.wire import decode
 from station.announcements import Announced
 from station.schema import RUN_BLOCK, STATION
 from station.supervision import Known
@@ -75,6 +77,14 @@ ORDER BY gap.log DESC, gap.first DESC
 """
 
 
+_WITHHELD = """
+SELECT gateway.name, event.body
+FROM point_state JOIN condition ON condition.id = point_state.condition
+JOIN gateway ON gateway.id = condition.gateway JOIN event ON event.n = point_state.n
+WHERE condition.subkind = ? AND point_state.qualifier <> ? AND event.log IS NULL
+"""
+
+
 def known(connection: sqlite3.Connection) -> dict[str, Known]:
     """Return what is announced of each gateway and whether it ever spoke."""
     paths: dict[int, list[tuple[str, bool]]] = {}
@@ -136,6 +146,20 @@ def _log(connection: sqlite3.Connection, gateway: str, offered: LogHead) -> dict
     ).fetchone()
     seq, head = (0, 0) if found is None else found
     return {"log_id": offered.log_id, "seq": seq, "head": max(head, offered.head)}
+
+
+def withheld(connection: sqlite3.Connection) -> dict[tuple[str, str], int]:
+    """Return up to where events of a gateway's log are announced that did not come.
+
+    Of a gateway the newest such log alone: the states tell no more.
+    """
+    found: dict[tuple[str, str], int] = {}
+    for gateway, body in connection.execute(
+        _WITHHELD, (Subkind.EVENTS_WITHHELD, Qualifier.RESTORE)
+    ):
+        details = decode(body).observation.details
+        found[gateway, str(details.get("log_id", ""))] = int(details.get("announced", 0))
+    return found
 
 
 def counts(connection: sqlite3.Connection) -> Counts:

@@ -210,6 +210,10 @@ class Store:
         """Return what supervision has to know of each gateway that was ever enrolled."""
         return await self._writer.run(report.known)
 
+    async def withheld(self) -> dict[tuple[str, str], int]:
+        """Return the logs whose events are announced and stay away, as far as was announced."""
+        return await self._writer.run(report.withheld)
+
     async def remember(self, gateway: str) -> None:
         """Give a gateway its row: it is enrolled, though it may never have spoken."""
         await self._writer.run(lambda connection: self._register.gateway(connection, gateway))

@@ -14,6 +14,7 @@ from enum import StrEnum
 from events.kinds import Qualifier
 
 SILENT_S = 10.0  # a gateway that lives says something at least every 3 s
+PATH_GRACE_S = 2.0  # beside two of its periods: then an idle path is lost
 PATHS_MAX = 8  # a gateway names its paths itself; more than these are not told apart
 
 
@@ -59,6 +60,11 @@ class _Watched:
     since: float  # of the last word, or of the start of watching
     heard: bool = False  # since this start
     lost: bool = False
+    period_s: float = 0.0  # at which it is to say something; 0: it did not declare one
+
+    @property
+    def silent_after_s(self) -> float:
+        return max(SILENT_S, 2 * self.period_s)
 
 
 class _Gateway(_Watched):
@@ -96,8 +102,11 @@ class Supervision:
         """Stop watching: what the operator sent away cannot be missing."""
         self._gateways.pop(gateway, None)
 
-    def heard(self, gateway: str, path: str, now: float) -> None:
+    def heard(self, gateway: str, path: str, now: float, *, period_s: float = 0.0) -> None:
         """Note a message. Ends the gateway's and the path's fault; may begin another path's.
+
+        period_s: how often the path says something while another one carries. It is lost after
+        two of them and a little, and one that declares none with the gateway's class.
 
         `now` may lie a little back: when the message came, not when it was told. A message that
         is not newer than the last one known says nothing: it ends no fault.
@@ -119,8 +128,9 @@ class Supervision:
         if spoken.lost:
             self._change(gateway, path, spoken, Qualifier.RESTORE, now)
         spoken.since, spoken.heard = max(spoken.since, now), True
+        spoken.period_s = period_s
         for name, other in watched.paths.items():
-            if not other.lost and now - other.since >= watched.lost_after_s:
+            if not other.lost and now - other.since >= _path_allowed_s(watched, other):
                 self._change(gateway, name, other, Qualifier.NEW, now)
 
     def deadline(self) -> float | None:
@@ -199,6 +209,10 @@ def _forget_one(paths: dict[str, _Watched]) -> bool:
     return True
 
 
+def _path_allowed_s(gateway: _Gateway, path: _Watched) -> float:
+    return 2 * path.period_s + PATH_GRACE_S if path.period_s else gateway.lost_after_s
+
+
 def _path_state(gateway: _Gateway, path: _Watched, now: float) -> GatewayState:
     return GatewayState.LOST if gateway.lost or path.lost else _heard_state(path, now)
 
@@ -207,4 +221,5 @@ def _heard_state(watched: _Watched, now: float) -> GatewayState:
     """Return the state of what is not announced as lost: no answer is never shown as fine."""
     if not watched.heard:
         return GatewayState.UNKNOWN
-    return GatewayState.SILENT if now - watched.since > SILENT_S else GatewayState.CONNECTED
+    silent = now - watched.since > watched.silent_after_s
+    return GatewayState.SILENT if silent else GatewayState.CONNECTED

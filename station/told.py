@@ -29,7 +29,13 @@ class Told:
             if subject not in limiter and len(limiter) >= STRANGERS_MAX:
                 subject = (notice.reason, "", "", "")
         count = limiter.admit(subject, now)
-        return _announcement(subject, notice.text, count, key=notice.key) if count else None
+        if not count:
+            return None
+        return _announcement(subject, notice.text, count, key=notice.key, head=notice.head)
+
+    def ended(self, reason: str, gateway: str, log_id: str) -> None:
+        """Treat a subject as new from here on: what it said of a gateway is over."""
+        self._gateways.forget((reason, gateway, "", log_id))
 
     def due(self, now: float) -> list[Announcement]:
         """Return events for repeats that were held back long enough."""
@@ -52,9 +58,11 @@ def _again(count: int) -> str:
     return f"the same happened {count} more times" if count > 1 else "the same happened once more"
 
 
-def _announcement(subject: Subject, text: str, count: int, *, key: str = "") -> Announcement:
+def _announcement(
+    subject: Subject, text: str, count: int, *, key: str = "", head: int = 0
+) -> Announcement:
     reason, gateway, stranger, log_id = subject
-    details: dict[str, Scalar] = {"key": key or stranger, "log_id": log_id}
+    details: dict[str, Scalar] = {"key": key or stranger, "log_id": log_id, "announced": head}
     return Announcement(
         gateway=gateway,
         subkind=reason,

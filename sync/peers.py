@@ -108,6 +108,7 @@ class Notice:
     reason: a `Subkind`: key-refused, version-mismatch, malformed-message, log-rewound,
         log-gap, unreadable-event …
     gateway: its name, empty where the key is not enrolled. `key` is its public key (Z85).
+    head: of events-withheld: the newest number that the gateway announces.
     """
 
     reason: str
@@ -115,3 +116,4 @@ class Notice:
     gateway: str = ""
     key: str = ""
     log_id: str = ""
+    head: int = 0

@@ -273,15 +273,15 @@ class Sink:
         announced = reading.progress.head
         if announced > reading.seq:
             text = f"events up to {announced} are announced, none after {reading.seq} arrives"
-            self._notice(Subkind.EVENTS_WITHHELD, text, reading.log_id)
+            self._notice(Subkind.EVENTS_WITHHELD, text, reading.log_id, announced)
 
     def _send(self, message: Message) -> None:
         self._out.append(messages.encode(message))
 
-    def _notice(self, reason: str, text: str, log_id: str = "") -> None:
+    def _notice(self, reason: str, text: str, log_id: str = "", head: int = 0) -> None:
         if len(self._notices) < NOTICES_MAX:
             self._notices.append(
-                Notice(reason=reason, text=text, gateway=self._gateway, log_id=log_id)
+                Notice(reason=reason, text=text, gateway=self._gateway, log_id=log_id, head=head)
             )
 
     def _greeted(self, hello: Hello, now: Instant) -> None:
@@ -384,7 +384,8 @@ class Sink:
                 if work is not None:
                     self._todo.append(work)
             for reason, text in reading.drain_oddities():
-                self._notice(reason, text, reading.log_id)
+                head = reading.head if reason == Subkind.EVENTS_WITHHELD else 0
+                self._notice(reason, text, reading.log_id, head)
         self._pump(reading, now)
 
     def _not_taken(self, reading: LogReading, error: SyncError, now: Instant) -> None:

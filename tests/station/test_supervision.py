@@ -244,3 +244,18 @@ def test_news_and_restores_alternate_and_silence_never_looks_good(
         if supervision.state("g1", now) is GatewayState.CONNECTED:
             assert heard_at is not None
             assert now - heard_at <= SILENT_S
+
+
+def test_an_idle_path_has_the_time_that_it_declares() -> None:
+    """A metered path speaks every 90 s, whatever the class of its gateway."""
+    supervision = Supervision(lost_after_s=20.0)
+    supervision.enrol("g1", Known(seen=True), 0.0)
+    supervision.heard("g1", "lte", 0.0, period_s=90.0)
+    for second in range(1, 183):
+        supervision.heard("g1", "lan", float(second), period_s=5.0)
+        assert told(supervision) == ([("lte", NEW)] if second == 182 else [])
+        expected = GatewayState.CONNECTED if second <= 180 else GatewayState.SILENT
+        if second < 182:
+            assert supervision.paths("g1", float(second))["lte"] is expected
+    supervision.heard("g1", "lte", 183.0, period_s=90.0)
+    assert told(supervision) == [("lte", RESTORE)]
