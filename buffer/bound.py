@@ -85,6 +85,15 @@ class Bound:
     def trim_to_bytes(self) -> int:
         return self.limit_bytes(Room.NORMAL) * 14 // 16
 
+    @property
+    def evict_from_bytes(self) -> int:
+        """Beyond this, undelivered events go ahead of need, down to `evict_to_bytes`."""
+        return self.limit_bytes(Room.NORMAL) * 31 // 32
+
+    @property
+    def evict_to_bytes(self) -> int:
+        return self.limit_bytes(Room.NORMAL) * 29 // 32
+
 
 def cost_bytes(items: Iterable[Pending]) -> int:
     """Return about what records will take in the file, rather too much than too little."""

@@ -158,6 +158,17 @@ class Voice:
         """Return the event that says that the store takes everything again."""
         return _event(Qualifier.RESTORE, text, details, self.stamp(at), urgent=self.urgent)
 
+    def evicted(self, qualifier: Qualifier, text: str, at: Instant, **details: Scalar) -> Pending:
+        """Return the event that says that undelivered events had to make room, or no longer."""
+        return _event(
+            qualifier,
+            text,
+            details,
+            self.stamp(at),
+            urgent=self.urgent,
+            subkind=Subkind.EVICTED,
+        )
+
     def replaced(self, moved: SetAside, at: Instant) -> list[Pending]:
         """Return the events that say that a file was set aside and a new log began."""
         text = f"the store was set aside as {moved.path.name} and a new log began: {moved.why}"
@@ -169,13 +180,19 @@ class Voice:
 
 
 def _event(
-    qualifier: Qualifier, text: str, details: dict[str, Scalar], stamp: Stamp, *, urgent: bool
+    qualifier: Qualifier,
+    text: str,
+    details: dict[str, Scalar],
+    stamp: Stamp,
+    *,
+    urgent: bool,
+    subkind: Subkind = Subkind.STORE,
 ) -> Pending:
     return pending(
         Observation(
             point=STORE_POINT,
             kind=Kind.FAULT,
-            subkind=Subkind.STORE,
+            subkind=subkind,
             qualifier=qualifier,
             source=STORE_POINT,
             text=text,

@@ -13,6 +13,7 @@ from typing import Final
 from buffer.bound import Bound, Room
 from buffer.clock import Clock
 from buffer.entries import Pending
+from buffer.eviction import Evicted
 from buffer.log import EventLog
 from buffer.marks import StationMarks
 from buffer.memory import Memory, readable
@@ -34,6 +35,7 @@ class Disk:
     head: the log as of the newest commit, None while none was ever open.
     last_record: the newest record when the log was first opened.
     on_change: called after each commit and when another log is open.
+    on_evicted: called with what was thrown away to make room.
     on_trouble: called when the file turns out to be damaged or unusable.
     """
 
@@ -45,6 +47,7 @@ class Disk:
         required: frozenset[str],
         *,
         on_change: Callable[[], None],
+        on_evicted: Callable[[Evicted], None],
         on_trouble: Callable[[StoreError], None],
     ) -> None:
         self.path = path
@@ -54,7 +57,9 @@ class Disk:
         self.head: LogHead | None = None
         self.is_open = False
         self.last_record: Record | None = None
-        self.writer = Writer(bound, on_commit=self._committed, on_trouble=on_trouble)
+        self.writer = Writer(
+            bound, on_commit=self._committed, on_evicted=on_evicted, on_trouble=on_trouble
+        )
         self._clock = clock
         self._on_change = on_change
         self._first_opening = True
@@ -116,7 +121,7 @@ class Disk:
         if self.head is None or not self.marks.claim(station, lane, min(stored, self.head.head)):
             return
         self._marks_changed = True
-        self.writer.allow_trimming(self.marks.by_all(Lane.MAIN))
+        self._allow_trimming()
 
     def file_bytes(self) -> int:
         """Return the bytes on the medium, write-ahead log included."""
@@ -173,11 +178,16 @@ class Disk:
             opened.memory.merge(self.memory)  # what was learned before this log was open
             self.memory = opened.memory
             self.marks.load(opened.marks)
-            self.writer.allow_trimming(self.marks.by_all(Lane.MAIN))
+            self._allow_trimming()
         if self._first_opening:
             self._first_opening = False
             self.last_record = opened.last
         self.head = opened.head
+
+    def _allow_trimming(self) -> None:
+        self.writer.allow_trimming(
+            self.marks.by_all(Lane.MAIN), urgent_through=self.marks.by_all(Lane.URGENT)
+        )
 
     def _notes(self, *, now: bool = False, states: bool = True) -> list[Notes]:
         notes = []

@@ -6,7 +6,7 @@ Synchronous, on one connection, in one thread: the writer's. Tests drive it by h
 import functools
 import secrets
 import sqlite3
-from collections.abc import Generator, Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import chain as chained
 from pathlib import Path
@@ -15,17 +15,18 @@ from typing import Final, Self
 from buffer import schema
 from buffer.bound import BOUND_BYTES_DEFAULT, Bound, Room, cost_bytes
 from buffer.entries import Pending
+from buffer.eviction import ROW_BYTES, Eviction, Gaps, Step
 from buffer.faults import HINTS, translated
 from buffer.memory import CHECKPOINT_BYTES, Memory, readable
-from buffer.notes import Notes, read_marks, write_notes
+from buffer.notes import Notes, notes_bytes, read_marks, write_notes
 from buffer.reading import LogReader
+from buffer.rows import Rows
 from events import __version__
 from events.chain import genesis, link
 from events.errors import StoreCorrupt, StoreError, StoreNewer
 from events.replication import Lane, LogHead, Reading
 
 FILE_NAME: Final = "events.db"
-TRIMMED: Final = "trimmed"
 TRIM_EVENTS: Final = 512  # in one transaction
 SPARE_PAGES: Final = 256
 VACUUM_PAGES: Final = 64  # in one step
@@ -50,17 +51,22 @@ class EventLog:
         self.path = path
         self.bound = bound
         self.connection = connection
+        self._rows = Rows(connection)
         self._reader = LogReader(connection, lambda: self._seq)
         self._wal_path = path.with_name(path.name + "-wal")
         self._file = _file_at(path)
         self._log_id, self._checkpoint = self._identity()
         self._first, self._seq, self._chain = self._ends()
+        self._gaps = Gaps(connection, self._log_id, self._rows.chain_at)
+        self._eviction = Eviction(connection, self._gaps, bound.group_bytes // ROW_BYTES)
         self._doubtful = False  # a transaction failed; what it left is looked at before the next
-        self._wal_written = 0
-        self._used = self._pages_used()
+        self._wal_written = _size(self._wal_path)  # what a killed run left
+        self._used = self._rows.used_bytes()
         page_limit = bound.file_bytes // schema.PAGE_BYTES
-        if self._page_count() > page_limit:  # the bound was lowered: room to begin trimming with
-            page_limit = self._page_count() + SPARE_PAGES
+        if (
+            self._rows.page_count() > page_limit
+        ):  # the bound was lowered: room to begin trimming with
+            page_limit = self._rows.page_count() + SPARE_PAGES
         schema.pragma(connection, f"max_page_count = {page_limit}")
         schema.pragma(connection, f"journal_size_limit = {bound.wal_bytes}")
         # We fold it in ourselves, after the producers have their answer; this is the fallback.
@@ -96,20 +102,16 @@ class EventLog:
     @property
     def file_bytes(self) -> int:
         """The bytes on the medium, write-ahead log included."""
-        total = 0
-        for path in (self.path, self._wal_path):
-            try:
-                total += path.stat().st_size
-            except OSError:
-                continue  # no write-ahead log, or a medium that is gone
-        return total
+        return _size(self.path) + _size(self._wal_path)
 
     def has_room(self, need_bytes: int, room: Room) -> bool:
         """Tell whether so much fits the bound."""
         limit = self.bound.limit_bytes(room)
         if self._used + need_bytes > limit:
             with translated("cannot measure the store"):
-                self._used = self._pages_used()  # what is counted up is more than what is used
+                self._used = (
+                    self._rows.used_bytes()
+                )  # what is counted up is more than what is used
         return self._used + need_bytes <= limit
 
     def append(self, items: Sequence[Pending], notes: Sequence[Notes] = ()) -> int:
@@ -140,14 +142,15 @@ class EventLog:
         self._seq, self._chain = seq, chain
         cost = cost_bytes(items)
         self._used += cost
-        self._wal_written += cost
+        self._wal_written += cost + notes_bytes(notes)
         return first
 
-    def write_notes(self, notes: Iterable[Notes]) -> None:
+    def write_notes(self, notes: Sequence[Notes]) -> None:
         """Make notes durable in a transaction of their own."""
         with self._transaction("cannot store marks"):
             copied = write_notes(self.connection, notes, self._checkpoint)
         self._checkpoint = copied
+        self._wal_written += notes_bytes(notes)
 
     def read(
         self, lane: Lane, after: int, *, limit_bytes: int, bare_through: int = 0
@@ -158,8 +161,13 @@ class EventLog:
     def body(self, seq: int) -> bytes | None:
         """Return the bytes of one event, None if it is not held."""
         with translated("cannot read the log"):
-            row = self._event(seq)
+            row = self._rows.event(seq)
         return None if row is None else row[1]
+
+    def body_from(self, seq: int) -> bytes | None:
+        """Return the bytes of the first event numbered `seq` or above, None if there is none."""
+        with translated("cannot read the log"):
+            return self._rows.body_from(seq)
 
     def marks(self) -> dict[tuple[str, Lane], int]:
         with translated("cannot read the marks"):
@@ -193,20 +201,40 @@ class EventLog:
         gone is declared as a gap, with the chain values at both ends.
         """
         with self._transaction("cannot trim the log"):
-            limit = min(self._seq - 1, self._checkpoint, self._before_gap())
-            last = min(through, self._first + TRIM_EVENTS - 1, limit)
+            last = min(
+                through,
+                self._first + TRIM_EVENTS - 1,
+                self._disposable(),
+                self._rows.before_gap(self._first, self._seq),
+            )
             if last < self._first:
                 return 0
-            after = self._chain_at(last)
+            after = self._rows.chain_at(last)
             if after is None:
                 raise StoreCorrupt(f"event {last} is missing", hint=HINTS[StoreCorrupt])
             count = 0
             for statement in _DELETE:
                 count += self.connection.execute(statement, (last,)).rowcount
-            self._declare_trimmed(last, after)
-        self._first = self._oldest() or self._seq + 1
-        self._used = self._pages_used()
+            self._gaps.trimmed(last, after)
+        before = self._used
+        self._measure_anew()
+        self._wal_written += (
+            max(0, before - self._used) // 4
+        )  # pages that are free are not written
         return count
+
+    def evict(self, *, held: int, urgent: bool) -> Step:
+        """Delete some of the least valuable events although not every station holds them.
+
+        See `buffer.eviction` for the order; `held` and `urgent` are those of `Eviction.step`. The
+        newest event stays, and what the copy of the newest states does not cover yet.
+        """
+        with self._transaction("cannot make room in the log"):
+            step = self._eviction.step(self._disposable(), held=held, urgent=urgent)
+        if step.rows:
+            self._wal_written += step.rows * ROW_BYTES
+            self._measure_anew()
+        return step
 
     @property
     def trim_due(self) -> bool:
@@ -218,6 +246,15 @@ class EventLog:
         return self._used <= self.bound.trim_to_bytes
 
     @property
+    def evict_due(self) -> bool:
+        """Tell whether undelivered events should go before somebody has to wait for it."""
+        return self._used > self.bound.evict_from_bytes
+
+    @property
+    def evict_enough(self) -> bool:
+        return self._used <= self.bound.evict_to_bytes
+
+    @property
     def fold_due(self) -> bool:
         """Tell whether the write-ahead log is long enough to be folded into the file."""
         return self._wal_written >= self.bound.wal_bytes
@@ -225,14 +262,14 @@ class EventLog:
     @property
     def fold_overdue(self) -> bool:
         """Tell whether folding can no longer wait for a quiet moment."""
-        return self._wal_written >= 2 * self.bound.wal_bytes
+        return self._wal_written >= self.bound.wal_bytes + self.bound.group_bytes
 
     def fold(self) -> None:
         """Fold the write-ahead log into the file; give pages back if the file is over its bound."""
         self._wal_written = 0  # also when it fails: tried again after as much again
         with translated("cannot checkpoint the store"):
             schema.pragma(self.connection, "wal_checkpoint(PASSIVE)")
-            if self._page_count() * schema.PAGE_BYTES > self.bound.file_bytes:
+            if self._rows.page_count() * schema.PAGE_BYTES > self.bound.file_bytes:
                 # A page per step, and no row to fetch: `execute` would stop after the first.
                 self.connection.executescript(f"PRAGMA incremental_vacuum({VACUUM_PAGES})")
 
@@ -282,13 +319,13 @@ class EventLog:
 
     def _ends(self) -> tuple[int, int, bytes]:
         """Return the oldest and the newest number and the chain value at the newest, checked."""
-        newest = self._newest()
-        first = self._oldest() or newest + 1
+        newest = self._rows.newest()
+        first = self._rows.oldest() or newest + 1
         if newest == 0:
             return first, 0, genesis(self._log_id)
-        chain = self._chain_at(newest)
-        before = genesis(self._log_id) if newest == 1 else self._chain_at(newest - 1)
-        event = self._event(newest)
+        chain = self._rows.chain_at(newest)
+        before = genesis(self._log_id) if newest == 1 else self._rows.chain_at(newest - 1)
+        event = self._rows.event(newest)
         broken = chain is None or (
             event is not None and (before is None or link(before, newest, event[1]) != chain)
         )
@@ -298,17 +335,9 @@ class EventLog:
             )
         return first, newest, chain
 
-    def _newest(self) -> int:
-        newest: int = self.connection.execute(
-            "SELECT max(coalesce((SELECT max(seq) FROM routine_event), 0), "
-            "coalesce((SELECT max(seq) FROM urgent_event), 0), "
-            "coalesce((SELECT max(last) FROM gap), 0))"
-        ).fetchone()[0]
-        return newest
-
     def _refuse_unknown_events(self) -> None:
         """Raise when the file holds what we were told had failed: a number would be used twice."""
-        if self._newest() != self._seq:
+        if self._rows.newest() != self._seq:
             raise StoreError(
                 "a commit that failed is in the file all the same", hint=HINTS[StoreError]
             )
@@ -321,59 +350,20 @@ class EventLog:
                 hint="let nobody but the gateway touch its data folder; a new log begins",
             )
 
-    def _oldest(self) -> int | None:
-        oldest: int | None = self.connection.execute(
-            "SELECT min(seq) FROM (SELECT min(seq) AS seq FROM routine_event "
-            "UNION ALL SELECT min(seq) FROM urgent_event)"
-        ).fetchone()[0]
-        return oldest
+    def _disposable(self) -> int:
+        """Return up to where events may go: the copy of the states holds them, and a newer is there."""
+        return min(self._seq - 1, self._checkpoint)
 
-    def _event(self, seq: int) -> tuple[bytes, bytes] | None:
-        """Return chain value and body."""
-        row: tuple[bytes, bytes] | None = self.connection.execute(
-            "SELECT chain, body FROM routine_event WHERE seq = :seq "
-            "UNION ALL SELECT chain, body FROM urgent_event WHERE seq = :seq",
-            {"seq": seq},
-        ).fetchone()
-        return row
+    def _measure_anew(self) -> None:
+        self._first = self._rows.oldest() or self._seq + 1
+        self._used = self._rows.used_bytes()
 
-    def _chain_at(self, seq: int) -> bytes | None:
-        event = self._event(seq)
-        if event is not None:
-            return event[0]
-        row = self.connection.execute(
-            "SELECT chain_after FROM gap WHERE last = ?", (seq,)
-        ).fetchone()
-        return None if row is None else row[0]
 
-    def _before_gap(self) -> int:
-        """Return the newest number of the stretch of events that the log begins with."""
-        row = self.connection.execute(
-            "SELECT min(first) - 1 FROM gap WHERE first > ?", (self._first,)
-        ).fetchone()
-        return self._seq if row[0] is None else row[0]
-
-    def _declare_trimmed(self, last: int, chain_after: bytes) -> None:
-        """Extend the trimmed range that ends where the log began, or begin one."""
-        extended = self.connection.execute(
-            "UPDATE gap SET last = ?, chain_after = ? WHERE last = ? AND why = ?",
-            (last, chain_after, self._first - 1, TRIMMED),
-        ).rowcount
-        if not extended:
-            before = genesis(self._log_id) if self._first == 1 else self._chain_at(self._first - 1)
-            self.connection.execute(
-                "INSERT INTO gap (first, last, chain_before, chain_after, why) "
-                "VALUES (?, ?, ?, ?, ?)",
-                (self._first, last, before, chain_after, TRIMMED),
-            )
-
-    def _page_count(self) -> int:
-        count: int = self.connection.execute("PRAGMA page_count").fetchone()[0]
-        return count
-
-    def _pages_used(self) -> int:
-        free: int = self.connection.execute("PRAGMA freelist_count").fetchone()[0]
-        return (self._page_count() - free) * schema.PAGE_BYTES
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except OSError:
+        return 0  # no write-ahead log, or a medium that is gone
 
 
 def _file_at(path: Path) -> tuple[int, int] | None:

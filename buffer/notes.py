@@ -8,6 +8,8 @@ from typing import Final
 from buffer.memory import Checkpoint
 from events.replication import Lane
 
+ROW_PAGE_BYTES: Final = 1024
+
 _UPSERT_MARK: Final = """
 INSERT INTO mark (station, lane, seq) VALUES (?, ?, ?)
 ON CONFLICT DO UPDATE SET seq = excluded.seq
@@ -48,6 +50,18 @@ def write_notes(connection: sqlite3.Connection, notes: Iterable[Notes], copied: 
             _write_checkpoint(connection, note.checkpoint)
             copied = note.checkpoint.through
     return copied
+
+
+def notes_bytes(notes: Iterable[Notes]) -> int:
+    """Return about what notes add to the write-ahead log: a page for each row, at worst."""
+    total = 0
+    for note in notes:
+        if note.marks is not None:
+            total += ROW_PAGE_BYTES * len(note.marks)
+        if note.checkpoint is not None:
+            total += sum(ROW_PAGE_BYTES + len(row[-1]) for row in note.checkpoint.latest)
+            total += ROW_PAGE_BYTES * len(note.checkpoint.last_raw)
+    return total
 
 
 def read_marks(connection: sqlite3.Connection) -> dict[tuple[str, Lane], int]:

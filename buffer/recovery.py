@@ -173,6 +173,8 @@ class Recovery:
         try:
             fault = self._voice.fault(refusing.error, refusing.since)
             await self._disk.append([fault], Room.RESERVE)
+        except BoundReached:
+            return  # the reserve is full of alarms; none of them goes for this
         except StoreError as error:
             self.fail(error)
         else:

@@ -14,6 +14,8 @@ from buffer.clock import Clock
 from buffer.degraded import STORE_POINT, Voice
 from buffer.disk import Disk
 from buffer.entries import pending
+from buffer.eviction import Evicted
+from buffer.evictions import Evictions
 from buffer.log import FILE_NAME
 from buffer.memory import readable
 from buffer.recovery import Recovery
@@ -59,14 +61,19 @@ class Store:
             clock,
             required_stations,
             on_change=self._changed,
+            on_evicted=self._note_evicted,
             on_trouble=self._heard_of_trouble,
         )
+        voice = Voice(clock.stamp, urgent=STORE_POINT in urgent_points)
         self._recovery = Recovery(
             self._disk,
             clock,
-            Voice(clock.stamp, urgent=STORE_POINT in urgent_points),
+            voice,
             required_stations,
             on_change=self._changed,
+        )
+        self._evictions = Evictions(
+            self._disk, clock, voice, writable=lambda: self._recovery.degraded is None
         )
         self._unsent = OldestUnsent(self._oldest_unsent, clock.boot_id)
         self._group = asyncio.TaskGroup()
@@ -79,6 +86,7 @@ class Store:
         await self._group.__aenter__()
         self._tasks = [
             self._group.create_task(self._recovery.run()),
+            self._group.create_task(self._evictions.run()),
             self._group.create_task(self._unsent.follow(self._disk.writer)),
             self._group.create_task(self._end_with_the_writer()),
         ]
@@ -176,6 +184,7 @@ class Store:
         elif head is not None and log_id == head.log_id:
             self._disk.acknowledge(station, lane, stored)
             self._unsent.look()
+            self._evictions.look()
 
     def mark(self, station: str, log_id: str, lane: Lane) -> int:
         """Return up to where a station is known to hold a lane of the log on disk; else 0."""
@@ -247,6 +256,7 @@ class Store:
             ],
             "kept": recovery.kept_total,
             "refused": recovery.refused_total,
+            "evicted": self._evictions.total,
             "forgotten": disk.memory.forgotten_count,
             "set_aside": lying_beside(self._disk.path),
         }
@@ -277,6 +287,9 @@ class Store:
         self._unsent.look()
         for changed in tuple(self._watchers.values()):
             changed()
+
+    def _note_evicted(self, evicted: Evicted) -> None:
+        self._evictions.note(evicted)
 
     def _heard_of_trouble(self, error: StoreError) -> None:
         if isinstance(error, StoreCorrupt):

@@ -65,7 +65,7 @@ class OldestUnsent:
     async def _look_up(self, writer: Writer, seq: int) -> None:
         def body(log: EventLog) -> Steps[bytes | None]:
             yield
-            return log.body(seq)
+            return log.body_from(seq)  # the number itself may have been evicted
 
         try:
             held = await writer.run(body)

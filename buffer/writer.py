@@ -11,6 +11,7 @@ from typing import Final, TypeVar
 
 from buffer.bound import Bound, Room, cost_bytes
 from buffer.entries import Pending
+from buffer.eviction import Evicted
 from buffer.log import EventLog
 from buffer.notes import Notes
 from buffer.writer_thread import Append, Group, Job, Opened, Steps, Stop, WriterThread
@@ -28,6 +29,7 @@ class Writer:
 
     on_commit: called on the loop with the records of each commit, the number of the first and the
         log's new head, in the order of the log and before the producers go on.
+    on_evicted: called on the loop with what was thrown away to make room.
     on_trouble: called on the loop when work that nobody waits for failed.
     """
 
@@ -36,9 +38,11 @@ class Writer:
         bound: Bound,
         *,
         on_commit: Callable[[Sequence[Pending], int, LogHead], None],
+        on_evicted: Callable[[Evicted], None],
         on_trouble: Callable[[StoreError], None],
     ) -> None:
         self._on_commit = on_commit
+        self._on_evicted = on_evicted
         self._on_trouble = on_trouble
         self._thread = WriterThread(bound, self)
         self._ended = asyncio.Event()
@@ -70,9 +74,10 @@ class Writer:
         asked_at = next(iter(self._asked.values()), None)
         return time.monotonic() if asked_at is None else max(self._thread.answered_at, asked_at)
 
-    def allow_trimming(self, through: int) -> None:
-        """Let delivered events up to `through` go when room is needed."""
+    def allow_trimming(self, through: int, *, urgent_through: int) -> None:
+        """Let delivered events go when room is needed: all up to `through`, urgent ones further."""
         self._thread.trim_through = through
+        self._thread.held_through = urgent_through
 
     async def open(
         self,
@@ -159,6 +164,9 @@ class Writer:
             job.done.set_exception(job.error)
         else:
             job.done.set_result(job.result)
+
+    def deliver_evicted(self, evicted: Evicted) -> None:
+        self._on_evicted(evicted)
 
     def deliver_trouble(self, error: StoreError) -> None:
         self._on_trouble(error)

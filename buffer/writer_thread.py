@@ -17,6 +17,7 @@ from typing import Any, Final, Protocol, TypeVar
 
 from buffer.bound import GROUP_EVENTS_MAX, Bound, Room
 from buffer.entries import Pending
+from buffer.eviction import Evicted
 from buffer.log import EventLog
 from buffer.memory import Memory, readable
 from buffer.notes import Marks, Notes
@@ -31,6 +32,8 @@ T = TypeVar("T")
 Steps = Generator[None, None, T]
 """Work in slices: each `next` is one that takes a few milliseconds at most."""
 
+MAKE_ROOM_STEPS: Final = 64  # of eviction, while a producer and everybody behind it waits
+EVICT_AGAIN_EVENTS: Final = 64  # after nothing could go, it is tried again with so many more
 BEYOND_MAX: Final = 4096  # events looked at for a commit whose answer was lost
 
 
@@ -101,15 +104,22 @@ class Answers(Protocol):
 
     def deliver_group(self, group: Group) -> None: ...
     def deliver_job(self, job: Job) -> None: ...
+    def deliver_evicted(self, evicted: Evicted) -> None: ...
     def deliver_trouble(self, error: StoreError) -> None: ...
     def deliver_end(self) -> None: ...
 
 
 class WriterThread:
-    """The thread. Only `start`, `put`, `trim_through` and `answered_at` are for other threads."""
+    """The thread. Only `start`, `put` and the three numbers are for other threads.
+
+    trim_through: every required station holds everything up to here.
+    held_through: and every urgent event up to here.
+    answered_at: the monotonic second of the newest sign of life.
+    """
 
     def __init__(self, bound: Bound, answers: Answers) -> None:
         self.trim_through = 0
+        self.held_through = 0
         self.answered_at = time.monotonic()
         self._bound = bound
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -121,6 +131,8 @@ class WriterThread:
         self._jobs: deque[Job] = deque()
         self._stopping = False
         self._trimming = False
+        self._evicting = False
+        self._evicted_all_at = -EVICT_AGAIN_EVENTS  # the head when nothing more could go
 
     def start(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
@@ -140,6 +152,8 @@ class WriterThread:
         yield
         log, found = open_log(path, bound=self._bound, created_us=created_us)
         self._log = log
+        self._trimming = self._evicting = False
+        self._evicted_all_at = -EVICT_AGAIN_EVENTS
         yield
         head = log.head
         same = known is not None and known.log_id == head.log_id
@@ -261,18 +275,33 @@ class WriterThread:
         """Sort appends into those that have room and those that have none."""
         need = 0
         for append in appends:
-            if self._make_room(log, need + append.cost_bytes, append.room):
+            urgent = any(item.record.urgent for item in append.items)
+            if self._make_room(log, need + append.cost_bytes, append.room, urgent=urgent):
                 need += append.cost_bytes
                 group.accepted.append(append)
             else:
                 append.error = _bound_reached(log)
                 group.refused.append(append)
 
-    def _make_room(self, log: EventLog, need_bytes: int, room: Room) -> bool:
+    def _make_room(self, log: EventLog, need_bytes: int, room: Room, *, urgent: bool) -> bool:
+        """Let go of what is worth less than the newcomer, in bounded time."""
+        steps = MAKE_ROOM_STEPS
         while not log.has_room(need_bytes, room):
-            if not log.trim(self.trim_through):
+            if log.trim(self.trim_through):
+                continue
+            if room is Room.AMPLE or not steps or not self._evict(log, urgent=urgent):
                 return False
+            steps -= 1
+            if log.fold_overdue:  # what goes is written as well
+                log.fold()
         return True
+
+    def _evict(self, log: EventLog, *, urgent: bool) -> bool:
+        """Throw away one portion; tell whether there may be more."""
+        step = log.evict(held=self.held_through, urgent=urgent)
+        if step.evicted is not None:
+            self._hand(self._answers.deliver_evicted, step.evicted)
+        return not step.exhausted
 
     def _store(self, log: EventLog, group: Group) -> None:
         notes = [note for append in group.accepted for note in append.notes]
@@ -305,21 +334,29 @@ class WriterThread:
                 self._hand(self._answers.deliver_trouble, error)
 
     def _housework_due(self, log: EventLog) -> bool:
-        return log.fold_due or self._trim_due(log)
+        return log.fold_due or self._trim_due(log) or self._evict_due(log)
 
     def _trim_due(self, log: EventLog) -> bool:
         wanted = not log.trim_enough if self._trimming else log.trim_due
         return wanted and self.trim_through >= log.head.first and log.head.first < log.head.head
 
+    def _evict_due(self, log: EventLog) -> bool:
+        wanted = not log.evict_enough if self._evicting else log.evict_due
+        return wanted and log.head.head >= self._evicted_all_at + EVICT_AGAIN_EVENTS
+
     def _housework(self, log: EventLog) -> None:
-        """Fold the write-ahead log, or trim one slice of what is delivered."""
+        """Fold the write-ahead log, or trim or evict one slice."""
         try:
             if log.fold_due:
                 log.fold()
-            else:
+            elif self._trim_due(log):
                 self._trimming = log.trim(self.trim_through) > 0 and not log.trim_enough
+            else:
+                self._evicting = self._evict(log, urgent=False) and not log.evict_enough
+                if not self._evicting and not log.evict_enough:
+                    self._evicted_all_at = log.head.head
         except StoreError as error:
-            self._trimming = False
+            self._trimming = self._evicting = False
             self._hand(self._answers.deliver_trouble, error)
 
     def _hand(self, call: Callable[..., None], *arguments: object) -> None:

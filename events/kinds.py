@@ -72,6 +72,7 @@ class Subkind(StrEnum):
     LOST_EDGE = "lost-edge"
     DRIVER = "driver"
     STORE = "store"
+    EVICTED = "evicted"
     CLOCK = "clock"
     CONFIGURATION = "configuration"
     # the rest

@@ -78,14 +78,14 @@ def check_chain(log_id: str, reading: Reading, after: int = 0, chain: bytes | No
     expected = after + 1
     gaps = {gap.first: gap for gap in reading.gaps}
     for entry in reading.entries:
-        if gap := gaps.pop(expected, None):
+        while gap := gaps.pop(expected, None):
             expected, chain = gap.last + 1, gap.chain
         assert entry.seq == expected
         assert entry.body is not None
         chain = link(chain, entry.seq, entry.body)
         assert entry.chain == chain
         expected += 1
-    if gap := gaps.pop(expected, None):
+    while gap := gaps.pop(expected, None):
         expected = gap.last + 1
     assert not gaps
     assert reading.through == expected - 1

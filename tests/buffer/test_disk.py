@@ -5,14 +5,16 @@ from pathlib import Path
 import pytest
 
 from tests.buffer.logs import MIB
-from tests.buffer.stores import panic, records, store_at
+from tests.buffer.stores import panic, pragma, records, store_at
 
 
 def test_what_was_lost_at_the_end_is_no_last_state_at_the_next_start(tmp_path: Path) -> None:
-    """The bound is reached, the station away: marks and states could still be written."""
+    """The medium is full, the station away: marks and states could still be written."""
 
     async def fill() -> None:
         async with store_at(tmp_path, MIB) as store:
+            await store.record([panic(0, point="hall/filler")])
+            await pragma(store, "max_page_count = 1")  # no page more than there are
             with suppress(TimeoutError):
                 for number in range(1000):
                     async with asyncio.timeout(1):

@@ -248,7 +248,7 @@ def test_trimming_goes_in_slices_and_keeps_the_newest_event(tmp_path: Path) -> N
     log.close()
 
 
-def test_trimming_leaves_other_gaps_as_they_are(tmp_path: Path) -> None:
+def test_trimming_takes_older_gaps_with_it_and_leaves_newer_ones(tmp_path: Path) -> None:
     log = open_log(tmp_path)
     log.append([item(n) for n in range(1, 31)])
     chains = {entry.seq: entry.chain for entry in read(log, Lane.MAIN).entries}
@@ -257,15 +257,16 @@ def test_trimming_leaves_other_gaps_as_they_are(tmp_path: Path) -> None:
         "INSERT INTO gap VALUES (11, 15, ?, ?, 'evicted')", (chains[10], chains[15])
     )
     copy_states(log)
-    trimmed = [log.trim(20) for _ in range(4)]
-    assert trimmed == [10, 5, 0, 0]
-    reading = read(log, Lane.MAIN)
-    assert [(g.first, g.last, g.why) for g in reading.gaps] == [
-        (1, 10, "trimmed"),
-        (11, 15, "evicted"),
-        (16, 20, "trimmed"),
+    assert log.trim(20) == 10
+    assert [(g.first, g.last, g.why, g.chain) for g in read(log, Lane.MAIN).gaps] == [
+        (1, 10, "trimmed", chains[10]),
+        (11, 15, "evicted", chains[15]),
     ]
-    assert [g.chain for g in reading.gaps] == [chains[10], chains[15], chains[20]]
+    assert [log.trim(20) for _ in range(3)] == [5, 0, 0]
+    reading = read(log, Lane.MAIN)
+    assert [(g.first, g.last, g.why, g.chain) for g in reading.gaps] == [
+        (1, 20, "trimmed", chains[20])
+    ]
     assert (reading.entries[0].seq, reading.through) == (21, 30)
     log.close()
     log = open_log(tmp_path)
@@ -347,7 +348,7 @@ def test_a_failed_append_leaves_no_trace(tmp_path: Path) -> None:
     log = open_log(tmp_path)
     log.append([item(1)])
     head = log.head
-    schema.pragma(log.connection, f"max_page_count = {log._page_count()}")
+    schema.pragma(log.connection, f"max_page_count = {log._rows.page_count()}")
     with pytest.raises(StoreFull):
         log.append([item(n, text="y" * 5000) for n in range(50)])
     assert log.head == head

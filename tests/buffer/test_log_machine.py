@@ -117,7 +117,7 @@ class LogMachine(RuleBasedStateMachine):
 
     @rule()
     def disk_full(self) -> None:
-        limit = self.log._page_count()
+        limit = self.log._rows.page_count()
         schema.pragma(self.log.connection, f"max_page_count = {limit}")
         refused = [item(n, text="y" * 4000) for n in range(60)]
         try:

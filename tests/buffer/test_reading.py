@@ -5,7 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from buffer.log import EventLog
-from buffer.reading import SLICE_ROWS
+from buffer.reading import GAPS_MAX, SLICE_ROWS
+from events.chain import genesis
 from events.replication import Entry, Gap, Lane
 from tests.buffer.logs import alarm, check_chain, copy_states, item, open_log, read
 
@@ -138,4 +139,25 @@ def test_large_bodies_are_read_slice_by_slice(tmp_path: Path) -> None:
     reading = read(log, Lane.MAIN)
     check_chain(log.head.log_id, reading)
     assert len(reading.entries) == 40
+    log.close()
+
+
+def test_a_reading_with_many_gaps_is_given_in_parts(tmp_path: Path) -> None:
+    log = open_log(tmp_path, 16 * 1024 * 1024)
+    count = 6 * GAPS_MAX
+    log.append([item(n, kind="alarm" if n % 2 else "measurement") for n in range(1, count + 1)])
+    copy_states(log)
+    while not log.evict(held=0, urgent=False).exhausted:
+        pass
+    after, most, chain, parts = 0, 0, genesis(log.head.log_id), 0
+    while after < log.head.head:
+        reading = read(log, Lane.MAIN, after)
+        check_chain(log.head.log_id, reading, after, chain)
+        most = max(most, len(reading.gaps))
+        ends = [(gap.last, gap.chain) for gap in reading.gaps]
+        ends += [(entry.seq, entry.chain) for entry in reading.entries]
+        after, chain = max(ends)
+        parts += 1
+    assert parts >= 3
+    assert GAPS_MAX <= most <= GAPS_MAX + SLICE_ROWS
     log.close()

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 import buffer.disk
+import buffer.evictions
 import buffer.recovery
 from buffer.log import EventLog
 from buffer.store import Store
@@ -15,7 +16,7 @@ from events.model import Instant, Observation, Scalar
 from events.replication import Lane
 from protocols.levels import Memory, stored_level, unwatched
 from sync.log import Log
-from tests.buffer.logs import MIB
+from tests.buffer.logs import MIB, check_chain
 from tests.buffer.stores import (
     OTHER,
     STATION,
@@ -174,17 +175,18 @@ def test_status_says_how_old_the_oldest_unsent_event_is(
     asyncio.run(scenario())
 
 
-def test_delivered_events_make_room_and_undelivered_ones_never_go(
+def test_delivered_events_make_room_first_and_alarms_never_for_others(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The bound is reached; urgent events go on; a station comes back; everything goes on."""
+    """Full of alarms: others are refused, alarms go on; a station comes back; everything goes on."""
     monkeypatch.setattr(buffer.recovery, "RETRY_FIRST_S", 0.01)
     monkeypatch.setattr(buffer.recovery, "RETRY_MAX_S", 0.05)
 
     async def scenario() -> None:
         async with store_at(tmp_path, bound_bytes=MIB) as store:
             log_id = store.heads()[0].log_id
-            await record_until_refused(store)
+            await alarms_until_others_are_refused(store)
+            assert store.heads()[0].first == 1
             stored = store.heads()[0].head
             assert store.status()["state"] == "full"
             await store.record([panic(1)])
@@ -193,15 +195,14 @@ def test_delivered_events_make_room_and_undelivered_ones_never_go(
             with pytest.raises(StoreFull):
                 await store.record([routine(0)])
             assert store.heads()[0].first == 1
-            assert store.status()["refused"] == 51
+            assert store.status()["refused"] >= 2
             store.acknowledge(STATION, log_id, Lane.MAIN, stored // 2)
             await until(lambda: store.status()["state"] == "ok")
             assert store.heads()[0].first > 1
             restored = store.latest("store", "fault", "store")
             assert restored is not None
-            assert (restored.qualifier, restored.details["refused"]) == ("restore", 51)
-            await record_until_refused(store)
-            assert store.heads()[0].first == stored // 2 + 1  # to the last delivered one
+            assert restored.qualifier == "restore"
+            assert restored.details["refused"] == store.status()["refused"]
             assert store.status()["bytes"] <= MIB
 
     asyncio.run(scenario())
@@ -209,13 +210,50 @@ def test_delivered_events_make_room_and_undelivered_ones_never_go(
     assert [r.observation.qualifier for r in told][:2] == ["new", "restore"]
 
 
-async def record_until_refused(store: Store) -> None:
+async def alarms_until_others_are_refused(store: Store) -> None:
     for _ in range(1000):
+        await store.record([panic(n, text="x" * 100) for n in range(20)])
         try:
-            await store.record([routine(n, text="x" * 100) for n in range(50)])
+            await store.record([routine(0)])
         except StoreFull:
             return
     raise AssertionError("the bound holds nothing back")
+
+
+def test_undelivered_events_make_room_by_class_and_the_gaps_are_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(buffer.evictions, "FIRST_AFTER_S", 0.05)
+    monkeypatch.setattr(buffer.evictions, "AGAIN_AFTER_S", 0.05)
+
+    async def scenario() -> None:
+        async with store_at(tmp_path, bound_bytes=MIB) as store:
+            log_id = store.heads()[0].log_id
+            for start in range(0, 6000, 50):
+                kinds = ["measurement", "status", "fault"]
+                seen = [routine(start + n, kind=kinds[n % 3], text="x" * 100) for n in range(50)]
+                await store.record([*seen, panic(start)])
+                assert store.status()["bytes"] <= MIB
+            assert store.status()["state"] == "ok"
+            assert store.status()["evicted"] > 1000
+            await until(lambda: store.latest("store", "fault", "evicted") is not None)
+            reading = await store.read(log_id, Lane.MAIN, 0, limit_bytes=1 << 24)
+            check_chain(log_id, reading)
+            assert {gap.why for gap in reading.gaps} == {"evicted"}
+            urgent = await store.read(log_id, Lane.URGENT, 0, limit_bytes=1 << 24)
+            assert len(urgent.entries) == 120
+            told = store.latest("store", "fault", "evicted")
+            assert told is not None
+            assert told.qualifier in {"new", "still"}
+            store.acknowledge(STATION, log_id, Lane.MAIN, store.heads()[0].head)
+
+            def ended() -> bool:
+                told = store.latest("store", "fault", "evicted")
+                return told is not None and told.qualifier == "restore"
+
+            await until(ended)
+
+    asyncio.run(scenario())
 
 
 def test_a_long_outage_of_the_station_is_a_ring_of_delivered_events(tmp_path: Path) -> None:
