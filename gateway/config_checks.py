@@ -104,7 +104,19 @@ def _stations(
             yield (*place, "public_key_file"), _sentence(error), Severity.FAULT
         else:
             yield from keys.claim(key, (*place, "public_key_file"), shown="this key")
+        if station.next_public_key_file is not None:
+            yield from _next_key(station.next_public_key_file, folder, place, keys)
         yield from _paths(station, place, where)
+
+
+def _next_key(file: str, folder: Path, station_place: Place, keys: "_Claims") -> Iterator[Finding]:
+    place: Place = (*station_place, "next_public_key_file")
+    try:
+        key = read_public(folder / file)
+    except ConfigError as error:
+        yield place, _sentence(error), Severity.FAULT
+    else:
+        yield from keys.claim(key, place, shown="this key")
 
 
 def _paths(station: StationSection, station_place: Place, where: Where) -> Iterator[Finding]:

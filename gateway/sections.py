@@ -6,6 +6,7 @@ from typing import Annotated
 import msgspec
 
 from events.points import NAME_PATTERN
+from events.replication import HOLD_S, PERIOD_S_MAX
 from gateway.output_config import Output
 from protocols.contact_id.config import Receiver
 from protocols.gpio.config import Gpio
@@ -17,6 +18,9 @@ STATIONS_MAX = 8
 PATHS_MAX = 8
 LINES_MAX = 64
 OUTPUTS_MAX = 64
+PERIOD_S = 5.0
+METERED_PERIOD_S = 90.0
+PERIOD_S_MIN = HOLD_S
 BOUND_BYTES_MIN = 1024 * 1024
 
 Name = Annotated[str, msgspec.Meta(pattern=NAME_PATTERN, max_length=NAME_LENGTH_MAX)]
@@ -47,20 +51,36 @@ class StoreSection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
 
 
 class StationPath(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """One way to a station: `address` is `host:port`, with or without `tcp://` before it."""
+    """One way to a station: `address` is `host:port`, with or without `tcp://` before it.
+
+    The first of a station that works carries the events; the others are proved while they idle.
+
+    metered: bytes are paid for here.
+    period_s: how often this path is proved while it idles; 5 s, or 90 s where it is metered.
+    """
 
     name: Name
     address: PathText
+    metered: bool = False
+    period_s: Annotated[float, msgspec.Meta(ge=PERIOD_S_MIN, le=PERIOD_S_MAX)] | None = None
+
+    def idle_period_s(self) -> float:
+        """Return how often the path is to be proved while another one carries."""
+        if self.period_s is not None:
+            return self.period_s
+        return METERED_PERIOD_S if self.metered else PERIOD_S
 
 
 class StationSection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A station that pulls events from here.
 
     required: nothing is trimmed from the store before this station holds it.
+    next_public_key_file: the key to which the station is about to change; either is taken.
     """
 
     name: Name
     public_key_file: PathText
+    next_public_key_file: PathText | None = None
     required: bool = True
     path: Annotated[tuple[StationPath, ...], msgspec.Meta(max_length=PATHS_MAX)] = ()
 
@@ -98,7 +118,12 @@ class Configuration(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
                 socket=absolute(gateway.socket),
             ),
             station=tuple(
-                replace(station, public_key_file=absolute(station.public_key_file))
+                replace(
+                    station,
+                    public_key_file=absolute(station.public_key_file),
+                    next_public_key_file=station.next_public_key_file
+                    and absolute(station.next_public_key_file),
+                )
                 for station in self.station
             ),
             bus=tuple(

@@ -88,6 +88,7 @@ class Service:
             name=section.name,
             program=__version__,
             on_fault=faults.heard,
+            on_rewound=faults.rewound,
             on_time=lambda told: self._clock.learn(told.offset_s, told.error_s),
         )
         self._lines = [
@@ -309,7 +310,13 @@ def _station(section: StationSection) -> Station:
     return Station(
         name=section.name,
         public_key=read_public(Path(section.public_key_file)),
-        paths=tuple(StationPath(name=path.name, address=path.address) for path in section.path),
+        paths=tuple(
+            StationPath(name=path.name, address=path.address, period_s=path.idle_period_s())
+            for path in section.path
+        ),
+        next_key=read_public(Path(section.next_public_key_file))
+        if section.next_public_key_file is not None
+        else "",
     )
 
 

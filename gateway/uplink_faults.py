@@ -5,7 +5,7 @@ import structlog
 from events.kinds import Subkind
 from gateway.conditions import Conditions
 from gateway.config_checks import GATEWAY_POINT
-from sync.peers import PathChange, PathFault
+from sync.peers import PathChange, PathFault, Rewound
 
 _SUBKINDS = {
     PathFault.UNREACHABLE: Subkind.PATH_LOST,
@@ -17,6 +17,7 @@ _SUBKINDS = {
     PathFault.VERSION_MISMATCH: Subkind.VERSION_MISMATCH,
 }
 UNREACHABLE = "unreachable"
+REWOUND = "rewound"
 
 
 class UplinkFaults:
@@ -51,6 +52,27 @@ class UplinkFaults:
                 text="" if change.station_up else change.text,
                 source=GATEWAY_POINT,
             )
+
+    def rewound(self, rewound: Rewound) -> None:
+        """Turn it into a fault of the station, which ends once it holds again what it held."""
+        text = ""
+        if rewound.held is not None:
+            text = (
+                f"holds events up to {rewound.held}, and had acknowledged {rewound.acknowledged}:"
+                " was it restored from a backup? What is still here is sent again,"
+                f" from {max(rewound.first, rewound.held + 1)} on"
+            )
+            self._log.warning("station rewound", station=rewound.station, text=text)
+        self._conditions.set(
+            f"{GATEWAY_POINT}/{rewound.station}",
+            Subkind.STATION_REWOUND,
+            REWOUND if text else "",
+            text=text,
+            source=GATEWAY_POINT,
+            details={"held": rewound.held or 0, "acknowledged": rewound.acknowledged}
+            if text
+            else None,
+        )
 
     def _tell(self, change: PathChange, fault: PathFault) -> None:
         log = self._log.bind(station=change.station, path=change.path)

@@ -92,6 +92,14 @@ class Rewound:
     first: int = 0
 
 
+class Admission(StrEnum):
+    """May a gateway's program speak here? Two at one time with one key are one too many."""
+
+    YES = "yes"
+    WAIT = "wait"  # its next hello decides
+    NO = "no"
+
+
 class Allowed(Protocol):
     def name_of(self, public_key: str) -> str | None:
         """Return the gateway enrolled under a key (Z85), or None: then the key is refused.

@@ -1,6 +1,8 @@
 """One log as the station reads it over one connection: open fetches, and where the reading stands."""
 
+import math
 from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from events.chain import genesis
@@ -16,6 +18,7 @@ from sync.progress import LogProgress
 from sync.verify import Copies, Place, Verdict, check_urgent, judge_main
 
 REFUSALS_MAX = 3
+WITHHELD_S = HOLD_S + 2.5  # announced elsewhere, and not delivered here for so long
 STORES_OPEN_MAX = 2  # the next batch is checked and waits while the one before it is committed
 
 
@@ -73,6 +76,7 @@ class OpenFetch:
     sent_at: float
     behind: bool  # there was something to send when it was asked
     answer: Answer | None = None
+    missed: bool = False  # it was told that no answer comes
 
 
 @dataclass(slots=True)
@@ -124,8 +128,15 @@ class LogReading:
 
     def begin_anew(self) -> None:
         """Read the log from its first number: its history is not the one that is held."""
-        self.restart, self.anchored = True, False
+        self.progress.verified = ""
+        if self.lane is Lane.MAIN:
+            self.restart, self.anchored = True, False
+            self.rewind()
+            return
+        # The main lane finds out for itself; here the urgent events are only looked for again.
+        self.progress.urgent = 0
         self.rewind()
+        self.seq = 0
 
     def stored(self) -> int:
         """Return what may be acknowledged."""
@@ -196,6 +207,14 @@ class LogReading:
             return None
         return oldest, oldest.answer
 
+    def found(self, copies: Sequence[Entry]) -> None:
+        """Take the copies for which the oldest open fetch waits."""
+        self.lookup = None
+        answer = next(iter(self.opens.values())).answer
+        if answer is not None:
+            held = {(e.seq, e.chain): e.body for e in copies if e.body is not None}
+            answer.copies = self.progress.copies | held
+
     def take(self, waiting: OpenFetch, answer: Answer) -> Lookup | Store | None:
         """Check the answer to the oldest open fetch; return what the ledger has to do for it.
 
@@ -212,6 +231,32 @@ class LogReading:
             raise LogRewound(f"its newest event is {self.head}, up to {self.seq} is held")
         take = self._take_urgent if self.lane is Lane.URGENT else self._take_main
         return take(waiting, answer)
+
+    def answer_due(self, answer_s: float) -> float:
+        """Return when the oldest fetch that waits for an answer is lost."""
+        if self.lookup or self.stores:
+            return math.inf
+        return self._asked_at() + answer_s
+
+    def _asked_at(self) -> float:
+        return min(
+            (each.sent_at for each in self.opens.values() if each.answer is None),
+            default=math.inf,
+        )
+
+    def withheld_at(self) -> float:
+        """Return when events that were announced on another connection should have come here."""
+        oldest = next(iter(self.opens.values()), None)
+        idle = oldest is None or oldest.fetch.limit_bytes == 0 or oldest.missed
+        if idle or self.lookup or self.stores or self.progress.head <= self.seq:
+            return math.inf
+        return self._asked_at() + WITHHELD_S
+
+    def look_for_withheld(self, now: Instant) -> None:
+        """Note events that were announced elsewhere while a fetch for them went unanswered."""
+        if now.monotonic >= self.withheld_at():
+            next(iter(self.opens.values())).missed = True
+            self._withheld(self.seq, self.progress.head)
 
     def drain_oddities(self) -> list[tuple[str, str]]:
         """Drain reason and text of what was odd but accepted."""
@@ -287,10 +332,12 @@ class LogReading:
 
     def _look_for_withheld(self, answer: Answer) -> None:
         """Note a sign of life that announces events: they should have come in its place."""
-        through, head = answer.batch.through, answer.batch.head
-        if through < head:
-            text = f"events up to {head} are announced, none after {through} arrives"
-            self.oddities.append((Subkind.EVENTS_WITHHELD, text))
+        if answer.batch.through < answer.batch.head:
+            self._withheld(answer.batch.through, answer.batch.head)
+
+    def _withheld(self, through: int, head: int) -> None:
+        text = f"events up to {head} are announced, none after {through} arrives"
+        self.oddities.append((Subkind.EVENTS_WITHHELD, text))
 
     def _look_for_oddities(self, verdict: Verdict) -> None:
         for gap in verdict.gaps[:1]:

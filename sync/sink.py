@@ -14,7 +14,6 @@ from events.errors import LogRewound, SyncError
 from events.kinds import Subkind
 from events.model import Instant
 from events.replication import (
-    HOLD_S,
     Batch,
     Entry,
     Hello,
@@ -27,26 +26,17 @@ from events.replication import (
 from sync import messages
 from sync.ledger import Cursor
 from sync.pace import WINDOW_MAX
-from sync.peers import Notice
+from sync.peers import Admission, Notice
 from sync.progress import Progress
 from sync.reading import Answer, Load, LogReading, Lookup, OpenFetch, Store, Work
 from sync.verify import UNKNOWN_CHAIN, MissingCopy
+from sync.vigil import ANSWER_S, SILENCE_S, Vigil
 
-SILENCE_S = 8.0  # nothing heard for so long from the path that carries: the connection is dead
-ANSWER_S = HOLD_S + 4.0  # a fetch that is open for longer is lost
-IDLE_SPARE_S = 1.0  # an idle path is proved so much earlier than its period asks
-WITHHELD_S = HOLD_S + 2.5  # announced elsewhere, and not delivered here for so long
+__all__ = ["ANSWER_S", "RETRY_S", "SILENCE_S", "Sink", "SinkState"]
+
 RETRY_S = 1.0  # after a commit that failed or a batch that was refused
 TOLD_MAX = 64  # until the shell drains them
 NOTICES_MAX = 20  # until the shell drains them
-
-
-class Admission(StrEnum):
-    """May a gateway's program speak here? Two at one time with one key are one too many."""
-
-    YES = "yes"
-    WAIT = "wait"  # its next hello decides
-    NO = "no"
 
 
 class SinkState(StrEnum):
@@ -90,11 +80,10 @@ class Sink:
         self._load: Load | None = None
         self._load_at = 0.0
         self._fetches = 0
-        self._heard = self._turned = now.monotonic
+        self._vigil = Vigil(heard=now.monotonic, turned=now.monotonic)
         self.admit = admit
         self.hello: Hello | None = None
         self.state = SinkState.WAITING
-        self.active = True
         self.ignored = 0
 
     def receive(self, data: bytes, now: Instant) -> None:
@@ -102,7 +91,7 @@ class Sink:
         if self.state in {SinkState.REFUSED, SinkState.LOST}:
             self.ignored += 1
             return
-        self._heard = now.monotonic
+        self._vigil.heard = now.monotonic
         try:
             message = messages.decode(data)
             match message:
@@ -127,6 +116,11 @@ class Sink:
         self._todo.clear()
         self._send(Refused(reason=reason, text=text[: messages.TEXT_LENGTH_MAX]))
         self._notice(reason, text)
+
+    @property
+    def active(self) -> bool:
+        """Whether this connection carries its lane."""
+        return self._vigil.active
 
     def work(self) -> Work | None:
         """Return what the ledger is to do next for this connection; each is returned once."""
@@ -157,11 +151,7 @@ class Sink:
         reading = self._readings.get(work.log_id)
         if reading is None or reading.lookup is not work:
             return
-        reading.lookup = None
-        answer = next(iter(reading.opens.values())).answer
-        if answer is not None:
-            held = {(e.seq, e.chain): e.body for e in copies if e.body is not None}
-            answer.copies = reading.progress.copies | held
+        reading.found(copies)
         self._advance(reading, now)
 
     def committed(self, work: Store, now: Instant, *, took_s: float) -> None:
@@ -193,40 +183,37 @@ class Sink:
     def activate(self, now: Instant, *, active: bool) -> None:
         """Carry the events over this connection, or only keep it alive."""
         if active != self.active:
-            self.active, self._turned = active, now.monotonic
+            self._vigil.active, self._vigil.turned = active, now.monotonic
             for reading in self._readings.values():
                 self._again(reading, now, 0.0)
 
     def timeout(self, now: Instant) -> None:
         if self.state in {SinkState.REFUSED, SinkState.LOST}:
             return
-        if now.monotonic >= self._silent_at():
+        if now.monotonic >= self._vigil.silent_at:
             self.state = SinkState.LOST
             return
         if self._load_at and now.monotonic >= self._load_at:
             self._load_at = 0.0
             if self._load is not None:
                 self._todo.append(self._load)
-        for reading in self._readings.values():
-            oldest = min((each.sent_at for each in _unanswered(reading)), default=None)
-            if oldest is not None and not _working(reading):
-                if now.monotonic >= oldest + self._answer_s():
-                    self._again(reading, now, 0.0)
-                elif now.monotonic >= oldest + WITHHELD_S and self.active:
-                    self._look_for_withheld(reading)
+        for reading in list(self._readings.values()):
+            reading.look_for_withheld(now)
+            self._tell_oddities(reading)
+            if now.monotonic >= reading.answer_due(self._vigil.answer_s):
+                self._again(reading, now, 0.0)
             self._pump(reading, now)
 
     def deadline(self) -> float | None:
         if self.state in {SinkState.REFUSED, SinkState.LOST}:
             return None
-        due = [self._silent_at()]
+        due = [self._vigil.silent_at]
         if self._load_at:
             due.append(self._load_at)
         for reading in self._readings.values():
             if reading.retry_at:
                 due.append(reading.retry_at)
-            if not _working(reading):
-                due += [each.sent_at + self._answer_s() for each in _unanswered(reading)]
+            due += [reading.answer_due(self._vigil.answer_s), reading.withheld_at()]
         return min(due)
 
     def to_send(self) -> list[bytes]:
@@ -255,26 +242,6 @@ class Sink:
             self._fetches += 1
             self._send(reading.ping(self._fetches))
 
-    def _hold_s(self) -> float:
-        """Return how long the gateway shall wait with a sign of life."""
-        if self.active or self.hello is None:
-            return HOLD_S
-        return max(HOLD_S, self.hello.period_s - IDLE_SPARE_S)
-
-    def _answer_s(self) -> float:
-        return ANSWER_S - HOLD_S + self._hold_s()
-
-    def _silent_at(self) -> float:
-        # What an idle path owes by its period it does not owe at once when it becomes the carrier.
-        since = max(self._heard, self._turned)
-        return since + SILENCE_S - HOLD_S + self._hold_s()
-
-    def _look_for_withheld(self, reading: LogReading) -> None:
-        announced = reading.progress.head
-        if announced > reading.seq:
-            text = f"events up to {announced} are announced, none after {reading.seq} arrives"
-            self._notice(Subkind.EVENTS_WITHHELD, text, reading.log_id, announced)
-
     def _send(self, message: Message) -> None:
         self._out.append(messages.encode(message))
 
@@ -286,21 +253,19 @@ class Sink:
 
     def _greeted(self, hello: Hello, now: Instant) -> None:
         if hello.name != self._gateway:
-            text = (
-                f"the key of gateway {self._gateway} was used under the name {hello.name[:100]!r}"
-            )
-            self.refuse(Subkind.IDENTITY_REFUSED, text)
+            shown = f"the key of gateway {self._gateway} was used under the name"
+            self.refuse(Subkind.IDENTITY_REFUSED, f"{shown} {hello.name[:100]!r}")
             return
         if self.hello and (hello.lane, hello.path) != (self.hello.lane, self.hello.path):
             raise messages.MalformedMessage("a hello for another lane or path on one connection")
         if self.hello is None or self.hello.instance != hello.instance:
             admission = self.admit(hello)
             if admission is Admission.NO:
-                text = "two machines use the key of this gateway at the same time"
-                self.refuse(Subkind.KEY_SHARED, text)
+                self.refuse(Subkind.KEY_SHARED, "two machines use the key of this gateway at once")
             if admission is not Admission.YES:
                 return
         self.hello = hello
+        self._vigil.period_s = hello.period_s
         self._send(
             Welcome(
                 protocol=messages.common_version(hello.protocol_min, hello.protocol_max),
@@ -383,10 +348,13 @@ class Sink:
             else:
                 if work is not None:
                     self._todo.append(work)
-            for reason, text in reading.drain_oddities():
-                head = reading.head if reason == Subkind.EVENTS_WITHHELD else 0
-                self._notice(reason, text, reading.log_id, head)
+            self._tell_oddities(reading)
         self._pump(reading, now)
+
+    def _tell_oddities(self, reading: LogReading) -> None:
+        for reason, text in reading.drain_oddities():
+            head = reading.progress.head if reason == Subkind.EVENTS_WITHHELD else 0
+            self._notice(reason, text, reading.log_id, head)
 
     def _not_taken(self, reading: LogReading, error: SyncError, now: Instant) -> None:
         match error:
@@ -400,14 +368,7 @@ class Sink:
 
     def _rewound(self, reading: LogReading, text: str) -> None:
         self._notice(Subkind.LOG_REWOUND, text, reading.log_id)
-        reading.progress.verified = ""
-        if reading.lane is Lane.MAIN:
-            reading.begin_anew()
-            return
-        # The main lane finds out for itself; here the urgent events are only looked for again.
-        reading.progress.urgent = 0
-        reading.rewind()
-        reading.seq = 0
+        reading.begin_anew()
 
     def _refused(self, reading: LogReading, error: SyncError, now: Instant) -> None:
         if isinstance(error, messages.MalformedMessage):
@@ -433,15 +394,7 @@ class Sink:
         while len(reading.opens) < wanted:
             self._fetches += 1
             limit = reading.pace.limit_bytes if self.active else 0
-            fetch = reading.next_fetch(self._fetches, limit_bytes=limit, hold_s=self._hold_s())
+            fetch = reading.next_fetch(self._fetches, limit_bytes=limit, hold_s=self._vigil.hold_s)
             behind = reading.head > reading.seq
             reading.opens[fetch.id] = OpenFetch(fetch, now.monotonic, behind)
             self._send(fetch)
-
-
-def _working(reading: LogReading) -> bool:
-    return bool(reading.lookup or reading.stores)
-
-
-def _unanswered(reading: LogReading) -> list[OpenFetch]:
-    return [each for each in reading.opens.values() if each.answer is None]

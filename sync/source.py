@@ -5,9 +5,7 @@ answers. It never sends an event that nobody asked for, and it passes on what th
 acknowledges. docs/replication.md draws the conversation.
 """
 
-from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from enum import StrEnum
 
 from events.commands import Asked, ChallengeRequest, Command, Inquiry, Told
@@ -17,7 +15,6 @@ from events.replication import (
     HOLD_S,
     PROTOCOL_MAX,
     PROTOCOL_MIN,
-    Batch,
     Fetch,
     Hello,
     Lane,
@@ -28,17 +25,18 @@ from events.replication import (
 )
 from sync import messages
 from sync.log import Reading
+from sync.offer import ENDS_KEPT_MAX, Mark, Offer, Open, ReadRequest, Unpacked
 from sync.station_time import Question, StationTime
+
+__all__ = ["Mark", "ReadRequest", "Source", "SourceState"]
 
 SILENCE_S = 7.0  # nothing heard for so long: the station's program does not answer
 ANSWER_S = SILENCE_S - HOLD_S  # after a sign of life the station asks again within it
 PROBE_S = 3.0  # when another path is lost, this one must prove itself within it
-READ_LATE_S = 2.0  # a reading under way may delay the sign of life by as much
 GREETING_RETRY_S = 2.0  # a hello without an answer is said again
 READ_RETRY_S = 0.5  # a log that could not be read is tried again
 FETCHES_OPEN_MAX = 16  # for each log
 ASKED_MAX = 64  # questions beside the events that nobody has taken yet
-ENDS_KEPT_MAX = 64  # answered fetches that another one may still follow
 LIMIT_BYTES_MAX = 256 * 1024  # one batch, whatever a station asks for
 
 
@@ -47,74 +45,6 @@ class SourceState(StrEnum):
     UP = "up"
     SILENT = "silent"
     REFUSED = "refused"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ReadRequest:
-    """What the shell is to read from the log; `fetch` tells which fetch it is for."""
-
-    fetch: int
-    log_id: str
-    lane: Lane
-    after: int
-    limit_bytes: int
-    bare_through: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Mark:
-    """The station holds this lane of a log up to `stored`."""
-
-    log_id: str
-    lane: Lane
-    stored: int
-
-
-@dataclass(slots=True)
-class _Open:
-    """A fetch that waits for its answer. `after` is None until the fetch before it is answered."""
-
-    fetch: Fetch
-    since: float
-    after: int | None
-    not_before: float = 0.0
-
-    @property
-    def due(self) -> float:
-        return self.since + self.fetch.hold_s
-
-
-@dataclass(slots=True)
-class _Offer:
-    """One log on this connection."""
-
-    head: int
-    opens: deque[_Open] = field(default_factory=deque)
-    ends: dict[int, int] = field(default_factory=dict)
-    newest_id: int = 0
-    acknowledged: int = 0
-    begun: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class _Unpacked:
-    """An answer that is packed when it is sent: the next reading may begin meanwhile."""
-
-    fetch: Fetch
-    reading: Reading
-
-    def packed(self) -> Batch:
-        entries, encoding = messages.encode_entries(self.reading.entries)
-        return Batch(
-            id=self.fetch.id,
-            lane=self.fetch.lane,
-            log_id=self.fetch.log_id,
-            entries=entries,
-            encoding=encoding,
-            through=self.reading.through,
-            head=self.reading.head,
-            gaps=self.reading.gaps,
-        )
 
 
 class Source:
@@ -149,8 +79,8 @@ class Source:
         self._probe_by: float | None = None
         self._answered = 0.0
         self._logs: tuple[LogHead, ...] = ()
-        self._offers: dict[str, _Offer] = {}
-        self._out: list[Message | _Unpacked] = []
+        self._offers: dict[str, Offer] = {}
+        self._out: list[Message | Unpacked] = []
         self._marks: list[Mark] = []
         self._asked: list[Asked] = []
         self._ceilings: list[Mark] = []
@@ -255,9 +185,7 @@ class Source:
         if self.state is SourceState.GREETING and self._greeting_due() <= now.monotonic:
             self._greet(now)
         for offer in self._offers.values():
-            for waiting in [
-                each for each in offer.opens if self._due(offer, each) <= now.monotonic
-            ]:
+            for waiting in [each for each in offer.opens if offer.sign_due(each) <= now.monotonic]:
                 self._let_go(offer, waiting, now)
             for waiting in offer.opens:
                 if waiting.not_before <= now.monotonic:
@@ -270,7 +198,7 @@ class Source:
         if self.state is SourceState.GREETING:
             due.append(self._greeting_due())
         for offer in self._offers.values():
-            due += [self._due(offer, waiting) for waiting in offer.opens]
+            due += [offer.sign_due(waiting) for waiting in offer.opens]
             due += [waiting.not_before for waiting in offer.opens if waiting.not_before]
         return min(due)
 
@@ -278,7 +206,7 @@ class Source:
         """Drain the messages to send, in order."""
         out, self._out = self._out, []
         return [
-            messages.encode(each.packed() if isinstance(each, _Unpacked) else each) for each in out
+            messages.encode(each.packed() if isinstance(each, Unpacked) else each) for each in out
         ]
 
     def marks(self) -> list[Mark]:
@@ -314,13 +242,6 @@ class Source:
         silent_at = max(self._heard + SILENCE_S, max(held, default=self._answered) + ANSWER_S)
         return silent_at if self._probe_by is None else min(silent_at, self._probe_by)
 
-    def _due(self, offer: _Offer, waiting: _Open) -> float:
-        """Return when a fetch gets the sign of life; events that are being read go first."""
-        being_read = waiting.after is not None and waiting.after < offer.head
-        if being_read and waiting.fetch.limit_bytes:
-            return waiting.due + READ_LATE_S
-        return waiting.due
-
     def _greeting_due(self) -> float:
         return self._greeted + GREETING_RETRY_S
 
@@ -354,7 +275,7 @@ class Source:
         for log_id in self._offers.keys() - offered.keys():
             del self._offers[log_id]
         for log_id, log in offered.items():
-            offer = self._offers.setdefault(log_id, _Offer(log.head))
+            offer = self._offers.setdefault(log_id, Offer(log.head))
             offer.head = log.head
 
     def _welcomed(self, message: Welcome, now: Instant) -> None:
@@ -377,27 +298,19 @@ class Source:
             return
         if not fetch.limit_bytes and not fetch.hold_s:
             nothing = Reading(entries=(), gaps=(), through=fetch.after, head=offer.head)
-            self._out.append(_Unpacked(fetch, nothing))
+            self._out.append(Unpacked(fetch, nothing))
             return
-        if not fetch.follows:
-            self._supersede(offer, fetch)
+        if not fetch.follows and offer.supersede(fetch):
+            self._ceilings.append(Mark(log_id=fetch.log_id, lane=self._lane, stored=fetch.after))
         offer.newest_id = max(offer.newest_id, fetch.id)
         # A number beyond our head was said of another history: it must not let us forget ours.
         if offer.acknowledged < fetch.stored <= offer.head:
             offer.acknowledged = fetch.stored
             self._marks.append(Mark(log_id=fetch.log_id, lane=self._lane, stored=fetch.stored))
         after = offer.ends.get(fetch.follows) if fetch.follows else fetch.after
-        offer.opens.append(_Open(fetch, now.monotonic, after))
+        offer.opens.append(Open(fetch, now.monotonic, after))
 
-    def _supersede(self, offer: _Offer, fetch: Fetch) -> None:
-        """Forget what the station no longer waits for, and what it is said to hold beyond here."""
-        offer.opens = deque(each for each in offer.opens if each.fetch.id > fetch.id)
-        if fetch.limit_bytes and (not offer.begun or fetch.after < offer.acknowledged):
-            offer.begun = True
-            offer.acknowledged = min(offer.acknowledged, fetch.after)
-            self._ceilings.append(Mark(log_id=fetch.log_id, lane=self._lane, stored=fetch.after))
-
-    def _is_new(self, offer: _Offer, fetch: Fetch) -> bool:
+    def _is_new(self, offer: Offer, fetch: Fetch) -> bool:
         if len(offer.opens) >= FETCHES_OPEN_MAX or fetch.id <= offer.newest_id - ENDS_KEPT_MAX:
             return False
         known = fetch.id in offer.ends or any(fetch.id == each.fetch.id for each in offer.opens)
@@ -420,7 +333,7 @@ class Source:
                 )
         return None
 
-    def _requested(self, request: ReadRequest) -> tuple[_Offer, _Open] | None:
+    def _requested(self, request: ReadRequest) -> tuple[Offer, Open] | None:
         if request is not self._reading:
             return None
         self._reading = None
@@ -430,7 +343,7 @@ class Source:
                 return offer, waiting
         return None
 
-    def _let_go(self, offer: _Offer, waiting: _Open, now: Instant) -> None:
+    def _let_go(self, offer: Offer, waiting: Open, now: Instant) -> None:
         """Answer a fetch with nothing: the sign of life."""
         if waiting.after is None:  # the fetch before it never came
             offer.opens.remove(waiting)
@@ -439,14 +352,8 @@ class Source:
         nothing = Reading(entries=(), gaps=(), through=waiting.after, head=offer.head)
         self._answer(offer, waiting, nothing, now)
 
-    def _answer(self, offer: _Offer, waiting: _Open, reading: Reading, now: Instant) -> None:
+    def _answer(self, offer: Offer, waiting: Open, reading: Reading, now: Instant) -> None:
         fetch = waiting.fetch
         self._answered = now.monotonic
-        self._out.append(_Unpacked(fetch, reading))
-        offer.opens.remove(waiting)
-        offer.ends[fetch.id] = reading.through
-        while len(offer.ends) > ENDS_KEPT_MAX:
-            del offer.ends[next(iter(offer.ends))]
-        for other in offer.opens:
-            if other.fetch.follows == fetch.id:
-                other.after = reading.through
+        self._out.append(Unpacked(fetch, reading))
+        offer.answered(waiting, reading.through)

@@ -4,8 +4,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from events.replication import Hello, Lane
+from sync.peers import Admission
 from sync.progress import Progress
-from sync.sink import Admission, Sink, SinkState
+from sync.sink import Sink, SinkState
 
 CONNECTIONS_MAX = 32  # of one gateway: paths, lanes, and some that have not died yet
 BACK_AFTER_S = 5.0  # a better path that is back for so long carries again

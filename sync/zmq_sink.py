@@ -184,9 +184,10 @@ class Hub:
                 continue
             connection.heard = now.monotonic
             data = frames[1].bytes if len(frames) == 2 else b""  # empty: malformed
+            first_claim = connection.claimed_at is None
             connection.sink.receive(data, now)
             self._on_seen(connection.gateway, now)
-            if connection.claimed_at == now.monotonic and self._challenged(connection):
+            if first_claim and connection.claimed_at and self._challenged(connection):
                 connection.sink.receive(data, now)
             self._greeted(connection, now)
             self._follow(connection, tasks)

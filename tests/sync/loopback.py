@@ -3,9 +3,9 @@
 import asyncio
 import contextlib
 import pathlib
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import zmq
@@ -14,8 +14,8 @@ from buffer.clock import SystemClock
 from events.chain import genesis
 from events.commands import Asked, Outcome, Told, Verdict
 from events.model import Stamp
-from events.replication import Hello, Lane, LogHead
-from sync.peers import Notice, Path, PathChange, Station
+from events.replication import HOLD_S, Hello, Lane, LogHead
+from sync.peers import Notice, Path, PathChange, Rewound, Station
 from sync.zmq_sink import Hub
 from sync.zmq_source import Uplink
 from tests.sync.fakes import ListLedger, ListLog, OneLog
@@ -50,8 +50,10 @@ class Bench:
     notices: list[Notice] = field(default_factory=list)
     seen: dict[str, float] = field(default_factory=dict)
     changes: list[PathChange] = field(default_factory=list)
+    rewound: list[Rewound] = field(default_factory=list)
     address: str = "127.0.0.1:0"
     paths: dict[str, str] = field(default_factory=dict)
+    periods: dict[str, float] = field(default_factory=dict)
     boot_id: str = "boot"
     asked: list[Asked] = field(default_factory=list)
     told: list[tuple[str, Told]] = field(default_factory=list)
@@ -91,28 +93,45 @@ class Bench:
 
     @asynccontextmanager
     async def gateway(
-        self, *, log: ListLog | None = None, station_key: str = "", address: str = "", **given: str
+        self,
+        *,
+        log: ListLog | None = None,
+        station_key: str = "",
+        next_key: str = "",
+        address: str = "",
+        others: Sequence[Station] = (),
+        **given: str,
     ) -> AsyncIterator[Uplink]:
-        station = Station(
-            name="station-1",
+        station = replace(
+            self.as_station("station-1", address),
             public_key=station_key or self.station_public,
-            paths=tuple(
-                Path(name=name, address=where)
-                for name, where in (self.paths or {"lan": address or self.address}).items()
-            ),
+            next_key=next_key,
         )
         uplink = Uplink(
-            [station],
+            [station, *others],
             log=log or self.log,
             clock=BootClock(given.get("boot_id", self.boot_id)),
             secret_key=given.get("secret", self.gateway_secret),
             name=given.get("name", "building-1"),
             program="test",
             on_fault=self._changed,
+            on_rewound=self.rewound.append,
             on_asked=self._answer,
         )
         async with running(uplink.run()):
             yield uplink
+
+    def as_station(self, name: str, address: str = "") -> Station:
+        """Return this station as a gateway's configuration names it."""
+        paths = self.paths or {"lan": address or self.address}
+        return Station(
+            name=name,
+            public_key=self.station_public,
+            paths=tuple(
+                Path(name=path, address=where, period_s=self.periods.get(path, HOLD_S))
+                for path, where in paths.items()
+            ),
+        )
 
     async def until(self, true: Callable[[], bool], limit_s: float = NAMED_S) -> None:
         """Wait until something is true; the limit is the promise under test."""

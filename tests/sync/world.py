@@ -14,7 +14,7 @@ from functools import partial
 from events.errors import StoreError
 from events.kinds import Subkind
 from events.model import Instant
-from events.replication import Lane
+from events.replication import HOLD_S, Lane
 from sync.peers import Notice
 from sync.reading import Load, Lookup, Store, Work
 from sync.sink import Sink, SinkState
@@ -24,6 +24,7 @@ from tests.sync.fakes import ListLedger, ListLog, OneLog
 
 GATEWAY = "building-1"
 STATION = "station-1"
+TICK_S = 0.3  # as the station's program looks at its connections
 HEAL_S = 90.0  # a healed world has delivered everything by then
 
 
@@ -80,6 +81,7 @@ class World:
     trouble: Trouble = field(default_factory=Trouble)
     engines: Engines = field(default_factory=Engines)
     paths: tuple[str, ...] = ("lan",)
+    periods: dict[str, float] = field(default_factory=dict)
     notices: list[Notice] = field(default_factory=list)
     met: Counter[str] = field(default_factory=Counter)
 
@@ -97,6 +99,7 @@ class World:
         self._queue: list[tuple[float, int, Callable[[], None]]] = []
         self._count = 0
         self.boots = 0
+        self.tick_at = self.now_s
 
     # --- time
 
@@ -114,11 +117,15 @@ class World:
             due = [self._queue[0][0]] if self._queue else []
             for link in self.links.values():
                 due += [each for each in (link.source.deadline(), link.sink.deadline()) if each]
-            step = min(due, default=end)
+            step = min([*due, self.tick_at], default=end)
             if step > end:
                 self.now_s = end
                 return until()
             self.now_s = max(self.now_s, step)
+            if self.now_s >= self.tick_at:
+                self.tick_at = self.now_s + TICK_S
+                for lane in Lane:
+                    self.elect(lane)
             while self._queue and self._queue[0][0] <= self.now_s:
                 heapq.heappop(self._queue)[2]()
             for link in list(self.links.values()):
@@ -134,7 +141,13 @@ class World:
         if old is not None:
             old.alive = False
         source = self.engines.source(
-            name=GATEWAY, program="test", boot_id=f"boot-{self.boots}", lane=lane, path=path
+            name=GATEWAY,
+            program="test",
+            boot_id=f"boot-{self.boots}",
+            lane=lane,
+            path=path,
+            rank=self.paths.index(path),
+            period_s=self.periods.get(path, HOLD_S),
         )
         sink = self.engines.sink(
             gateway=GATEWAY,
