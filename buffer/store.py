@@ -24,7 +24,7 @@ from buffer.unsent import OldestUnsent
 from buffer.writer_thread import BoundReached
 from events.errors import StoreCorrupt, StoreError
 from events.kinds import Kind, Subkind, is_urgent
-from events.model import Event, Observation, Record, Stamp
+from events.model import Event, Instant, Observation, Record, Stamp
 from events.replication import Entry, Lane, LogHead, Reading
 
 TAIL_BYTES: Final = 256 * 1024
@@ -234,6 +234,20 @@ class Store:
         """Return the monotonic second up to which the writer is known to answer."""
         return self._disk.writer.answered_at()
 
+    def oldest_unsent_s(self, now: Instant) -> float | None:
+        """Return the age of the oldest event that no required station has, None if all have all.
+
+        On disk or in memory; seconds.
+        """
+        ages = [self._unsent.age_s(now)]
+        degraded = self._recovery.degraded
+        if degraded is not None:
+            ages += [
+                max(0.0, now.monotonic - held.item.record.stamp.monotonic_us / 1_000_000)
+                for held in degraded.undelivered()[:1]
+            ]
+        return max((age for age in ages if age is not None), default=None)
+
     def status(self) -> dict[str, Any]:
         """Return the state of the store, for `status`."""
         disk, recovery = self._disk, self._recovery
@@ -249,7 +263,7 @@ class Store:
             "first": 0 if disk.head is None else disk.head.first,
             "head": 0 if disk.head is None else disk.head.head,
             "oldest_unsent": self._oldest_unsent(),
-            "oldest_unsent_s": self._unsent.age_s(self._clock.now()),
+            "oldest_unsent_s": self.oldest_unsent_s(self._clock.now()),
             "marks": [
                 {"station": station, "lane": str(lane), "stored": seq}
                 for (station, lane), seq in sorted(disk.marks.all().items())

@@ -33,6 +33,8 @@ class OldestUnsent:
 
     def look(self) -> None:
         """Look again: the log or a mark has moved."""
+        if self._number() is None:
+            self._seq = self._stamp = None  # the next one is not as old as the last one was
         self._moved.set()
 
     def age_s(self, now: Instant) -> float | None:

@@ -12,7 +12,7 @@ from events.errors import ConfigError
 from events.toml_lines import Path as Place
 from gateway import output_config
 from gateway.port_checks import port_findings
-from gateway.sections import GatewaySection, StationSection
+from gateway.sections import AnnunciationSection, GatewaySection, StationSection
 from protocols.contact_id import config as contact_id
 from protocols.gpio import config as gpio
 from protocols.modbus import config as modbus
@@ -53,8 +53,18 @@ def findings(sections: dict[str, Any], folder: Path, where: Where) -> Iterator[F
         sections.get("output", ()), sections.get("bus", ()), sections.get("gpio")
     )
     yield from _placed(("output",), outputs)
+    yield from _annunciation(sections)
     yield from _ids(sections, where)
     yield from _ports(sections, folder, where)
+
+
+def _annunciation(sections: dict[str, Any]) -> Iterator[Finding]:
+    section: AnnunciationSection = sections.get("annunciation", AnnunciationSection())
+    if section.output is not None and section.output not in {
+        output.id for output in sections.get("output", ())
+    }:
+        message = f"there is no [[output]] {section.output!r}"
+        yield ("annunciation", "output"), message, Severity.FAULT
 
 
 def _gateway(section: GatewaySection, folder: Path) -> Iterator[Finding]:

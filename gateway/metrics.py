@@ -25,6 +25,7 @@ def _samples(status: dict[str, Any]) -> Iterator[Sample]:
     yield "uptime_seconds", "gauge", {}, status["uptime_s"]
     yield "log_head", "gauge", {}, status["head"]
     yield "oldest_unsent_seconds", "gauge", {}, status["oldest_unsent_s"]
+    yield "not_delivered", "gauge", {}, status["annunciation"]["not_delivered"]
     yield from _store(status["store"])
     for station in status["stations"]:
         yield from _station(station)

@@ -7,7 +7,7 @@ import msgspec
 
 from events.points import NAME_PATTERN
 from events.replication import HOLD_S, PERIOD_S_MAX
-from gateway.output_config import Output
+from gateway.output_config import Output, PointId
 from protocols.contact_id.config import Receiver
 from protocols.gpio.config import Gpio
 from protocols.modbus.config import Bus
@@ -22,6 +22,8 @@ PERIOD_S = 5.0
 METERED_PERIOD_S = 90.0
 PERIOD_S_MIN = HOLD_S
 BOUND_BYTES_MIN = 1024 * 1024
+NOT_DELIVERED_AFTER_S = 100.0  # EN 54-21, type 1
+NOT_DELIVERED_AFTER_S_MIN = 5.0
 
 Name = Annotated[str, msgspec.Meta(pattern=NAME_PATTERN, max_length=NAME_LENGTH_MAX)]
 PathText = Annotated[str, msgspec.Meta(pattern=r"^[^\x00]+$", max_length=4096)]
@@ -48,6 +50,19 @@ class StoreSection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     """The store. Without `bound_bytes` it takes its own default."""
 
     bound_bytes: Annotated[int, msgspec.Meta(ge=BOUND_BYTES_MIN)] | None = None
+
+
+class AnnunciationSection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The `[annunciation]` section.
+
+    after_s: how old an event may grow before it counts as not delivered.
+    output: id of the `[[output]]` that is on meanwhile.
+    """
+
+    after_s: Annotated[
+        float, msgspec.Meta(ge=NOT_DELIVERED_AFTER_S_MIN, le=NOT_DELIVERED_AFTER_S)
+    ] = NOT_DELIVERED_AFTER_S
+    output: PointId | None = None
 
 
 class StationPath(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -94,6 +109,7 @@ class Configuration(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     bus: Annotated[tuple[Bus, ...], msgspec.Meta(max_length=LINES_MAX)] = ()
     receiver: Annotated[tuple[Receiver, ...], msgspec.Meta(max_length=LINES_MAX)] = ()
     gpio: Gpio | None = None
+    annunciation: AnnunciationSection = AnnunciationSection()
     output: Annotated[tuple[Output, ...], msgspec.Meta(max_length=OUTPUTS_MAX)] = ()
 
     def resolved(self, folder: Path) -> "Configuration":

@@ -14,6 +14,7 @@ from events import __version__
 from events.errors import EX_SOFTWARE, ConfigError, StoreError
 from events.kinds import Kind, Subkind
 from events.model import Observation, Scalar
+from gateway.annunciation import Annunciator
 from gateway.clock_watch import ClockWatch
 from gateway.conditions import RETRY_S, Conditions
 from gateway.config_checks import GATEWAY_POINT
@@ -111,6 +112,13 @@ class Service:
             conditions=self._conditions,
             driver_of=lambda bus: next(line.driver for _, line in self._lines if line.id == bus),
         )
+        self._annunciator = Annunciator(
+            configuration.annunciation,
+            oldest_s=self._store.oldest_unsent_s,
+            conditions=self._conditions,
+            outputs=self._outputs,
+            clock=self._clock.now,
+        )
         self._status = Status(
             name=section.name,
             started=self._started,
@@ -121,6 +129,7 @@ class Service:
             conditions=self._conditions,
             lines=self._lines,
             outputs=self._outputs.status,
+            annunciation=self._annunciator.status,
             mutant=self._mutant_name,
         )
 
@@ -151,6 +160,7 @@ class Service:
                 tasks.append(group.create_task(commit()))
             tasks += [group.create_task(line.run(record)) for _, line in self._lines]
             tasks.append(group.create_task(self._outputs.run(self._store.record)))
+            tasks.append(group.create_task(self._annunciator.run()))
             notify(f"READY=1\nSTATUS=watching {len(self._lines)} lines")
             self._log.info(
                 "started",

@@ -41,6 +41,7 @@ class Status:
         conditions: Conditions,
         lines: Sequence[tuple[str, Supervisor]],
         outputs: Callable[[], list[dict[str, Any]]],
+        annunciation: Callable[[], dict[str, Any]],
         mutant: str,
     ) -> None:
         self._name = name
@@ -52,6 +53,7 @@ class Status:
         self._conditions = conditions
         self._lines = tuple(lines)
         self._outputs = outputs
+        self._annunciation = annunciation
         self._mutant = mutant
 
     def at(self, now: Instant) -> dict[str, Any]:
@@ -75,6 +77,7 @@ class Status:
             "receivers": self._of("receiver"),
             "gpio": pins[0] if pins else None,
             "outputs": self._outputs(),
+            "annunciation": self._annunciation(),
             "store": store,
             "faults": self._conditions.faults(),
             "mutant": self._mutant,

@@ -182,7 +182,11 @@ class Supervisor:
 
     def _note_stale(self) -> None:
         if not self._conditions.active(self.id, Subkind.LINE):
-            self._note_loss(f"no answer on the line for {STALE_S:g} s")
+            held_back = self._health.details.get("not_polling")
+            if held_back:
+                self._note_loss(f"not polled for {STALE_S:g} s: {held_back}")
+            else:
+                self._note_loss(f"no answer on the line for {STALE_S:g} s")
 
 
 def _leaves(error: Exception) -> list[Exception]:

@@ -49,6 +49,11 @@ def show_status(status: dict[str, Any]) -> None:
         f" bytes  log {escape(str(status['log_id']))}  head {status['head']}"
         f"  oldest unsent {_span(status['oldest_unsent_s'])}"
     )
+    if status["annunciation"]["not_delivered"]:
+        after_s = status["annunciation"]["after_s"]
+        _console.print(
+            Text(f"NOT DELIVERED: an event is older than {after_s:g} s", style="bold white on red")
+        )
     if store.get("text"):
         _console.print(Text(store["text"], style=style))
     _console.print(_stations(status), soft_wrap=False)

@@ -22,6 +22,7 @@ STATUS: dict[str, Any] = {
     "uptime_s": 1.5,
     "head": 77,
     "oldest_unsent_s": 0.0,
+    "annunciation": {"not_delivered": True},
     "store": {"state": "ok", "bytes": 4096, "bound": 10_000},
     "stations": [
         {
@@ -58,4 +59,5 @@ def test_labels_are_escaped() -> None:
 
 def test_what_waits_is_counted_in_seconds_and_nothing_waiting_is_zero() -> None:
     assert "oldest_unsent_seconds 0" in exposition(STATUS)
+    assert "nplus_gateway_not_delivered 1" in exposition(STATUS)
     assert "oldest_unsent_seconds 3.5" in exposition({**STATUS, "oldest_unsent_s": 3.5})

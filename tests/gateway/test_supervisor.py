@@ -7,7 +7,7 @@ import structlog
 
 from events.errors import LinkLost, StoreError
 from events.kinds import Kind
-from events.model import Observation
+from events.model import Observation, Scalar
 from gateway.conditions import Conditions
 from gateway.supervisor import BACK_OFF_MAX_S, STABLE_S, STALE_S, Supervisor
 from protocols.drivers.base import Context, Health, Report
@@ -29,6 +29,7 @@ class Player:
         self.acts = acts
         self.id = "bus-1"
         self.up = False
+        self.details: dict[str, Scalar] = {}
         self.starts: list[float] = []
         self.built: list[Context] = []
 
@@ -45,7 +46,7 @@ class Player:
             self.up = False
 
     def health(self) -> Health:
-        return Health(up=self.up, counters={"frames": len(self.starts)})
+        return Health(up=self.up, counters={"frames": len(self.starts)}, details=self.details)
 
 
 async def works(player: Player, report: Report) -> None:
@@ -174,6 +175,14 @@ def test_a_line_that_stays_down_without_a_word_is_lost() -> None:
     assert journal.faults() == []
     play(Player(says_nothing), journal, STALE_S + 1)
     assert journal.faults() == [("bus-1", "line", "new")]
+
+
+def test_a_line_that_is_held_back_on_purpose_says_so() -> None:
+    player, journal = Player(says_nothing), Journal()
+    player.details = {"not_polling": "urgent events wait for the store"}
+    play(player, journal, STALE_S + 1)
+    (lost,) = [seen for seen in journal.stored if seen.subkind == "line"]
+    assert lost.text == "not polled for 10 s: urgent events wait for the store"
 
 
 def test_a_fault_of_an_earlier_run_is_restored_when_the_line_is_up() -> None:
