@@ -5,7 +5,7 @@ import json
 import os
 import signal
 import sys
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
@@ -17,6 +17,7 @@ from sync.keys import keygen
 
 COMMAND = Path(sys.executable).parent / "nplus-gateway"
 PATIENCE_S = 30.0
+ROOT = Path(__file__).parent.parent.parent
 
 CONFIGURATION = """
 [gateway]
@@ -96,16 +97,21 @@ class Site:
         await self.pins.__aexit__(None, None, None)
 
     async def start(
-        self, *, environment: Mapping[str, str] | None = None, watching: bool = True
+        self,
+        *,
+        environment: Mapping[str, str] | None = None,
+        watching: bool = True,
+        program: Sequence[str] = (str(COMMAND),),
     ) -> None:
         with self.log.open("ab") as log:
             self.process = await asyncio.create_subprocess_exec(
-                COMMAND,
+                *program,
                 "run",
                 "--config",
                 self.file,
                 stdout=log,
                 stderr=log,
+                cwd=ROOT,
                 env={**os.environ, **(environment or {})},
             )
         if watching:

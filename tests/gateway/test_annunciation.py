@@ -1,9 +1,7 @@
 """An event that no station takes is said on the spot after 100 s, not before and not later."""
 
 import asyncio
-import subprocess
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +18,8 @@ from gateway.sections import NOT_DELIVERED_AFTER_S, AnnunciationSection
 from tests.gateway import virtual_time
 from tests.gateway.journal import Journal
 from tests.gateway.site import Site as GatewaySite
-from tests.station.site import PROGRAM, free_port
+from tests.gateway.station import station
+from tests.station.site import free_port
 
 
 def test_the_limit_is_that_of_the_standard() -> None:
@@ -166,30 +165,6 @@ def test_the_real_programs_say_it_and_end_it(tmp_path: Path) -> None:
             assert await site.stop() == 0
 
     asyncio.run(scenario())
-
-
-@contextmanager
-def station(folder: Path, port: int) -> Iterator[None]:
-    """Run the station whose key the gateway knows."""
-    config = folder / "station.toml"
-    config.write_text(
-        f"""[station]
-name = "east"
-data_dir = "station"
-key_file = "east.key"
-listen = "127.0.0.1:{port}"
-gateways_dir = "gateways"
-socket = "station.sock"
-"""
-    )
-    words = ["--config", str(config)]
-    subprocess.run([*PROGRAM, "enroll", "hall", str(folder / "hall.pub"), *words], check=True)
-    process = subprocess.Popen([*PROGRAM, "run", *words])
-    try:
-        yield
-    finally:
-        process.kill()
-        process.wait()
 
 
 def seconds(event: dict[str, Any]) -> float:
