@@ -169,6 +169,17 @@ class Voice:
             subkind=Subkind.EVICTED,
         )
 
+    def salvaged(self, text: str, at: Instant, **details: Scalar) -> Pending:
+        """Return the event that says that a file was salvaged and all of it delivered."""
+        return _event(
+            Qualifier.NEW,
+            text,
+            details,
+            self.stamp(at),
+            urgent=self.urgent,
+            kind=Kind.INFORMATION,
+        )
+
     def replaced(self, moved: SetAside, at: Instant) -> list[Pending]:
         """Return the events that say that a file was set aside and a new log began."""
         text = f"the store was set aside as {moved.path.name} and a new log began: {moved.why}"
@@ -186,12 +197,13 @@ def _event(
     stamp: Stamp,
     *,
     urgent: bool,
+    kind: Kind = Kind.FAULT,
     subkind: Subkind = Subkind.STORE,
 ) -> Pending:
     return pending(
         Observation(
             point=STORE_POINT,
-            kind=Kind.FAULT,
+            kind=kind,
             subkind=subkind,
             qualifier=qualifier,
             source=STORE_POINT,

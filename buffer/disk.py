@@ -35,6 +35,7 @@ class Disk:
     head: the log as of the newest commit, None while none was ever open.
     last_record: the newest record when the log was first opened.
     on_change: called after each commit and when another log is open.
+    on_set_aside: called when a file had to make room for a new one.
     on_evicted: called with what was thrown away to make room.
     on_trouble: called when the file turns out to be damaged or unusable.
     """
@@ -48,6 +49,7 @@ class Disk:
         *,
         on_change: Callable[[], None],
         on_evicted: Callable[[Evicted], None],
+        on_set_aside: Callable[[], None],
         on_trouble: Callable[[StoreError], None],
     ) -> None:
         self.path = path
@@ -62,6 +64,7 @@ class Disk:
         )
         self._clock = clock
         self._on_change = on_change
+        self._on_set_aside = on_set_aside
         self._first_opening = True
         self._copying = False  # one checkpoint at a time: a later one must not overtake
         self._marks_changed = False
@@ -83,6 +86,8 @@ class Disk:
         )
         self._take(opened)
         self.is_open = True
+        if opened.set_aside is not None:
+            self._on_set_aside()
         self._on_change()
         return opened.set_aside, {body for _, body in opened.beyond}
 

@@ -19,7 +19,7 @@ from buffer.evictions import Evictions
 from buffer.log import FILE_NAME
 from buffer.memory import readable
 from buffer.recovery import Recovery
-from buffer.set_aside import lying_beside
+from buffer.salvaging import Salvaging
 from buffer.unsent import OldestUnsent
 from buffer.writer_thread import BoundReached
 from events.errors import StoreCorrupt, StoreError
@@ -62,6 +62,7 @@ class Store:
             required_stations,
             on_change=self._changed,
             on_evicted=self._note_evicted,
+            on_set_aside=self._look_for_salvage,
             on_trouble=self._heard_of_trouble,
         )
         voice = Voice(clock.stamp, urgent=STORE_POINT in urgent_points)
@@ -75,6 +76,9 @@ class Store:
         self._evictions = Evictions(
             self._disk, clock, voice, writable=lambda: self._recovery.degraded is None
         )
+        self._salvaging = Salvaging(
+            self._disk, clock, voice, required_stations, on_change=self._changed
+        )
         self._unsent = OldestUnsent(self._oldest_unsent, clock.boot_id)
         self._group = asyncio.TaskGroup()
         self._tasks: list[asyncio.Task[None]] = []
@@ -83,10 +87,12 @@ class Store:
     async def __aenter__(self) -> Self:
         self._disk.writer.start()
         await self._recovery.open()
+        self._salvaging.look()
         await self._group.__aenter__()
         self._tasks = [
             self._group.create_task(self._recovery.run()),
             self._group.create_task(self._evictions.run()),
+            self._group.create_task(self._salvaging.run()),
             self._group.create_task(self._unsent.follow(self._disk.writer)),
             self._group.create_task(self._end_with_the_writer()),
         ]
@@ -149,6 +155,7 @@ class Store:
             heads.append(self._disk.head)
         if self._recovery.degraded is not None:
             heads.append(self._recovery.degraded.log.head)
+        heads += self._salvaging.heads()
         return tuple(heads)
 
     async def read(
@@ -164,6 +171,11 @@ class Store:
             return degraded.log.read(
                 lane, after, limit_bytes=limit_bytes, bare_through=bare_through
             )
+        salvaged = await self._salvaging.read(
+            log_id, lane, after, limit_bytes=limit_bytes, bare_through=bare_through
+        )
+        if salvaged is not None:
+            return salvaged
         head = self._disk.head
         if not self._disk.is_open or head is None or head.log_id != log_id:
             raise KeyError(log_id)
@@ -185,6 +197,8 @@ class Store:
             self._disk.acknowledge(station, lane, stored)
             self._unsent.look()
             self._evictions.look()
+        else:
+            self._salvaging.acknowledge(station, log_id, lane, stored)
 
     def mark(self, station: str, log_id: str, lane: Lane) -> int:
         """Return up to where a station is known to hold a lane of the log on disk; else 0."""
@@ -272,7 +286,8 @@ class Store:
             "refused": recovery.refused_total,
             "evicted": self._evictions.total,
             "forgotten": disk.memory.forgotten_count,
-            "set_aside": lying_beside(self._disk.path),
+            "salvage": self._salvaging.status(),
+            "set_aside": self._salvaging.undelivered(),
         }
 
     async def tail(self, after: int, limit: int) -> list[Event]:
@@ -301,6 +316,9 @@ class Store:
         self._unsent.look()
         for changed in tuple(self._watchers.values()):
             changed()
+
+    def _look_for_salvage(self) -> None:
+        self._salvaging.look()
 
     def _note_evicted(self, evicted: Evicted) -> None:
         self._evictions.note(evicted)

@@ -116,6 +116,10 @@ class Writer:
         """Run work on the log in slices. Raises `StoreError`, also when no log is open."""
         return await self._work(self._thread.on_log(work))
 
+    async def beside(self, work: Steps[T]) -> T:
+        """Run work that needs no log, in slices, in the thread that may wait for the medium."""
+        return await self._work(work)
+
     async def snapshot(self, target: Path) -> None:
         """Copy the log to a file while appends and readings go on. Raises `StoreError`."""
         await self._work(self._thread.snapshot(target))

@@ -148,7 +148,7 @@ class WriterThread:
     ) -> Steps[Opened]:
         """Open the log, after closing the one that is open; see `Writer.open`."""
         self._close()
-        moved = set_aside(path, suspect) if isinstance(suspect, StoreCorrupt) else None
+        moved = set_aside(path, suspect, known) if isinstance(suspect, StoreCorrupt) else None
         yield
         log, found = open_log(path, bound=self._bound, created_us=created_us)
         self._log = log

@@ -43,8 +43,8 @@ BEAT_S = 2.0
 SILENT_BEATS_MAX = 3  # one alone may be our own sleep: a process that was stopped and goes on
 WRITER_SILENT_S = 15.0  # a disk may be slow for seconds; a writer silent for longer hangs
 _SET_ASIDE_HINT = (
-    "a newer program reads what it wrote: install it again and put the file back; keep a damaged"
-    " one to be read by hand; move the file away when it is dealt with"
+    "a newer program reads what it wrote: install it again and put the file back; a damaged one is"
+    " read behind everything else and delivered as far as it can be: `status` says how far"
 )
 NO_SOCKET = "no status socket"
 
@@ -277,7 +277,7 @@ class Service:
 
     def _name_set_aside(self, names: Sequence[str]) -> None:
         """Keep a fault for as long as a file lies there that may hold undelivered events."""
-        text = f"set aside, and not delivered from: {', '.join(names)}; {_SET_ASIDE_HINT}"
+        text = f"set aside, and not yet delivered from: {', '.join(names)}; {_SET_ASIDE_HINT}"
         if self._conditions.set(
             GATEWAY_POINT,
             Subkind.STORE,

@@ -314,7 +314,7 @@ class Sink:
         if progress.start(Lane.URGENT) == 0:
             progress.verified = hello.boot_id  # nothing is held that could differ
         elif log.head == progress.main and progress.chain != UNKNOWN_CHAIN:
-            if log.chain == progress.chain:
+            if log.chain in {progress.chain, UNKNOWN_CHAIN}:  # the end of a salvaged log is lost
                 progress.verified = hello.boot_id
             elif hello.lane is Lane.MAIN:
                 self._rewound(reading, f"another event is numbered {log.head} there")
