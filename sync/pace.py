@@ -1,19 +1,19 @@
 """How much to ask for at once: sized by what link and ledger were measured to take.
 
 A batch should take at most `LINK_S` on the link, so that an alarm that shares the link waits no
-longer, and about `COMMIT_S` to commit, for the same reason. What is in flight covers one round trip and no
-more.
+longer, and at most `COMMIT_S` to commit, for the same reason. What is in flight covers one round
+trip and no more.
 """
 
 from dataclasses import dataclass
 
 LINK_S = 0.2
-COMMIT_S = 0.01  # two of them wait at most: an alarm that comes now is committed after both
+COMMIT_S = 0.02
 LIMIT_BYTES_MIN = 4 * 1024
 # Some thousands of events: what a small gateway reads and packs without keeping its inputs waiting.
 LIMIT_BYTES_MAX = 256 * 1024
 # A commit that is slow for its one flush to the medium does not get faster by carrying less.
-COMMIT_LIMIT_BYTES_MIN = 32 * 1024
+COMMIT_LIMIT_BYTES_MIN = 128 * 1024
 FLIGHT_BYTES_MAX = 2 * 1024 * 1024
 WINDOW_MAX = 8
 

@@ -5,7 +5,7 @@ import asyncio
 import json
 import tempfile
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -17,8 +17,10 @@ from buffer.entries import Pending, pending
 from buffer.log import FILE_NAME, EventLog
 from events.kinds import Kind
 from events.model import ClockQuality, Observation, Stamp
-from hil.parts.programs import Program
+from hil.parts.network import free_port
+from hil.parts.programs import Program, find
 from sync.local_socket import request_one
+from tests.benchmarks.links import DelayLine
 from tests.benchmarks.site import Site
 
 BODY_BYTES = 115
@@ -57,16 +59,36 @@ def _event(number: int) -> Pending:
 
 
 @asynccontextmanager
-async def backlog(folder: Path, events: int) -> AsyncIterator[tuple[Site, Program, Program]]:
-    """Run a station and, beside it, a gateway that is not started yet and holds `events`."""
+async def backlog(
+    folder: Path,
+    events: int,
+    *,
+    host: str = "127.0.0.1",
+    port: int = 0,
+    through: int = 0,
+    enter: Sequence[str] = (),
+    sections: str = "",
+) -> AsyncIterator[tuple[Site, Program, Program]]:
+    """Run a station and, beside it, a gateway that is not started yet and holds `events`.
+
+    The station listens on `host`; the gateway connects to the port `through`, if there is one, and
+    is run by the command `enter`. `sections` are its inputs.
+    """
     site = Site(folder)
-    await site.prepare(_IDLE_INPUT)
+    site.port = port or site.port
+    await site.prepare(sections or _IDLE_INPUT, bench=bool(sections))
+    for file in (site.station_config, site.gateway_config):
+        text = file.read_text().replace(f"127.0.0.1:{site.port}", f"{host}:{site.port}")
+        if through and file is site.gateway_config:
+            text = text.replace(f"{host}:{site.port}", f"{host}:{through}")
+        file.write_text(text)
     fill(folder / "gateway", events)
     async with AsyncExitStack() as stack:
         station = await stack.enter_async_context(site.station())
         while not await asyncio.to_thread(_answers, site):  # noqa: ASYNC110 - another process
             await asyncio.sleep(POLL_S)
-        gateway = site.gateway()
+        command = [*enter, find("nplus-gateway"), "run", "--config", str(site.gateway_config)]
+        gateway = Program(command, log=folder / "gateway.log")
         stack.push_async_exit(gateway)
         yield site, station, gateway
 
@@ -95,6 +117,23 @@ def measure(events: int) -> dict[str, float]:
     event. *_peak_bytes: resident memory at its highest, sampled.
     """
     return asyncio.run(_measure(events))
+
+
+def measure_delayed(events: int, *, round_trip_s: float = 0.2) -> dict[str, float]:
+    """Drain `events` over a long round trip; return the same as `measure`."""
+
+    async def scenario() -> dict[str, float]:
+        with tempfile.TemporaryDirectory(prefix="catchup") as name:
+            port = free_port()
+            async with (
+                DelayLine("127.0.0.1", port, delay_s=round_trip_s / 2).serve() as line,
+                backlog(Path(name), events, through=line.port, port=port) as programs,
+            ):
+                site, station, gateway = programs
+                await gateway.start()
+                return await drained(site, station, gateway, events)
+
+    return asyncio.run(scenario())
 
 
 async def _measure(events: int) -> dict[str, float]:
