@@ -16,7 +16,7 @@ from station.announcements import Announcement
 from station.backlog import Backlog
 from station.config import StationConfig
 from station.enrolment import SCAN_INTERVAL_S, Enrolment
-from station.mass_loss import MassLoss
+from station.mass_loss import MassLoss, together_s
 from station.pulse import Pulse
 from station.store import Store
 from station.supervision import Change, Known, Supervision
@@ -200,7 +200,8 @@ class Intake:
         changes = self.supervision.changes()
         whole = [change for change in changes if change.path is None]
         self._newly_lost += [each.gateway for each in whole if each.qualifier is Qualifier.NEW]
-        alone, folded = self.mass_loss.take(changes, self.supervision.silent(now), now)
+        silent = self.supervision.silent(now, together_s(changes))
+        alone, folded = self.mass_loss.take(changes, silent, now)
         for said in folded:
             self._log.warning(said.subkind, qualifier=said.qualifier.value, text=said.text)
         self._backlog.add([*map(self._announcement, alone), *folded])

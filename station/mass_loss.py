@@ -12,9 +12,12 @@ from dataclasses import dataclass, field
 from events.kinds import Qualifier, Subkind
 from events.model import Scalar
 from station.announcements import Announced, Announcement
-from station.supervision import Change
+from station.supervision import SILENT_S, Change
 
+NEW = Qualifier.NEW
 MASS_MIN = 5
+HEARTBEAT_S = 4.5  # who is silent for longer has missed one
+SPREAD_S = 4.0  # last words before one cut are so far apart at most
 WINDOW_S = 10.0  # losses within it are one wave
 NEWCOMER_S = 0.5  # who was not among the silent is named within this time
 UPDATE_S = 5.0  # everybody else, and who comes back
@@ -44,6 +47,12 @@ class _Mass:
         self.due = at if self.due is None else min(self.due, at)
 
 
+def together_s(changes: Sequence[Change]) -> float:
+    """Return how long those are silent at least who fell silent together with the lost ones."""
+    lost = [each.silent_s for each in changes if each.path is None and each.qualifier is NEW]
+    return max(HEARTBEAT_S, min(lost) - SPREAD_S) if lost else SILENT_S
+
+
 class MassLoss:
     """Folds losses into one."""
 
@@ -68,8 +77,8 @@ class MassLoss:
         """Return the changes that are announced one by one, and what is said of many."""
         alone = [change for change in changes if change.path is not None]
         whole = [change for change in changes if change.path is None]
-        lost = [change for change in whole if change.qualifier is Qualifier.NEW]
-        back = [change for change in whole if change.qualifier is not Qualifier.NEW]
+        lost = [change for change in whole if change.qualifier is NEW]
+        back = [change for change in whole if change.qualifier is not NEW]
         alone += [change for change in back if not self._returned(change.gateway, now)]
         said = []
         if lost and self._mass is None:
@@ -141,7 +150,7 @@ class MassLoss:
         text = f"{_count(len(names))} lost at once: {_some(names)}"
         if mass.silent:
             text += f"; {len(mass.silent)} more are silent"
-        return _announcement(Qualifier.NEW, text, mass, Announced.FOLDED, names)
+        return _announcement(NEW, text, mass, Announced.FOLDED, names)
 
     def _updated(self, mass: _Mass, silent: Collection[str]) -> Announcement:
         mass.silent = frozenset(silent)
@@ -167,7 +176,7 @@ def _left_behind(gateway: str) -> Announcement:
     return Announcement(
         gateway=gateway,
         subkind=Subkind.GATEWAY_LOST,
-        qualifier=Qualifier.NEW,
+        qualifier=NEW,
         text=f"gateway {gateway} did not come back with the others that were lost at once",
         silence=True,
     )

@@ -166,12 +166,12 @@ class Supervision:
             return GatewayState.LOST
         return _heard_state(watched, now)
 
-    def silent(self, now: float) -> frozenset[str]:
-        """Return who is not heard where every heartbeat would be, and not announced as lost."""
+    def silent(self, now: float, silent_s: float = SILENT_S) -> frozenset[str]:
+        """Return who is not heard for longer than `silent_s`, and not announced as lost."""
         return frozenset(
             name
             for name, watched in self._gateways.items()
-            if not watched.lost and now - watched.since > SILENT_S
+            if not watched.lost and now - watched.since > silent_s
         )
 
     def lost_after_s(self, gateway: str) -> float:

@@ -2,7 +2,7 @@ import asyncio
 import signal
 import socket
 import sqlite3
-from contextlib import closing
+from contextlib import AsyncExitStack, closing
 from pathlib import Path
 from typing import Any
 
@@ -322,3 +322,72 @@ def test_the_service_manager_hears_when_it_is_ready_and_when_it_stops(tmp_path: 
                 said.append(manager.recv(1000).decode())
     assert any(line.startswith("READY=1") for line in said)
     assert said.count("WATCHDOG=1") >= 2
+
+
+def listed(site: Site, folder: Path, count: int) -> list[str]:
+    """Enrol gateways in one go."""
+    (folder / "gateways").mkdir()
+    names = [f"house-{number}" for number in range(count)]
+    for name in names:
+        keygen(folder, name)
+        (folder / "gateways" / f"{name}.pub").write_bytes((folder / f"{name}.pub").read_bytes())
+    return names
+
+
+def are(site: Site, state: str) -> bool:
+    return {row["state"] for row in site.gateways().values()} == {state}
+
+
+def test_a_station_that_stood_still_lost_nobody(tmp_path: Path) -> None:
+    site = Site(tmp_path, lost_after_s=5)
+    names = listed(site, tmp_path, 3)
+
+    async def scenario() -> None:
+        async with AsyncExitStack() as gateways:
+            for name in names:
+                await gateways.enter_async_context(site.gateway(name, ListLog()))
+            await until_async(lambda: are(site, "connected"), 20)
+            station.process.send_signal(signal.SIGSTOP)
+            await asyncio.sleep(5.5)
+            station.process.send_signal(signal.SIGCONT)
+            await until_async(lambda: are(site, "connected"), 20)
+            await asyncio.sleep(0.5)
+
+    with site.station() as station:
+        asyncio.run(scenario())
+        station.kill()
+    assert [event for event in site.events() if event["kind"] == "fault"] == []
+    assert "stood still" in station.lines()
+
+
+@pytest.mark.soak
+def test_many_lost_at_once_are_one_event_over_a_restart_of_the_station(tmp_path: Path) -> None:
+    site = Site(tmp_path, lost_after_s=8)
+    names = listed(site, tmp_path, 12)
+
+    def named() -> set[str]:
+        told = of(site.events(), "mass-loss")
+        return set().union(*(event["details"]["gateways"].split(", ") for event in told)) - {""}
+
+    async def connected() -> None:
+        async with AsyncExitStack() as gateways:
+            for name in names:
+                await gateways.enter_async_context(site.gateway(name, ListLog()))
+            await until_async(lambda: are(site, "connected"), 30)
+
+    with site.station() as station:
+        asyncio.run(connected())
+        until(lambda: are(site, "lost"), 12)
+        assert all(row["lost_at_once"] for row in site.gateways().values())
+        until(lambda: named() == set(names), 10)
+        station.kill()
+    with site.station() as station:
+        assert are(site, "lost")
+        asyncio.run(connected())
+        until(lambda: of(site.events(), "mass-loss")[-1]["qualifier"] == "restore", 10)
+        station.kill()
+    told = of(site.events(), "mass-loss")
+    assert (told[0]["qualifier"], told[-1]["qualifier"]) == ("new", "restore")
+    assert len(told) <= 5
+    assert named() == set(names)
+    assert of(site.events(), "gateway-lost") == []

@@ -11,8 +11,9 @@ from station.mass_loss import (
     UPDATE_S,
     WINDOW_S,
     MassLoss,
+    together_s,
 )
-from station.supervision import Change, Known, Supervision
+from station.supervision import SILENT_S, Change, Known, Supervision
 
 NEW, RESTORE, STILL = Qualifier.NEW, Qualifier.RESTORE, Qualifier.STILL
 
@@ -66,6 +67,20 @@ def test_a_mass_is_one_event_at_once_that_names_all_and_how_many_are_silent() ->
     assert update.marks == dict.fromkeys(names(40)[2:], Announced.FOLDED)
     assert fold.take([], [], 200.0) == ([], [])
     assert fold.lost == set(names(40))
+
+
+def test_who_fell_silent_together_is_told_from_who_is_a_little_late() -> None:
+    supervision = Supervision(lost_after_s=20.0)
+    for name in names(40):
+        supervision.enrol(name, Known(seen=True), 0.0)
+        supervision.heard(name, "lan", 100.0 + int(name[1:]) % 4)
+    for name in names(40)[8:]:
+        supervision.heard(name, "lan", 110.0)  # late, and no part of the cut
+    supervision.timeout(120.0)
+    changes = supervision.changes()
+    assert [each.gateway for each in changes] == ["g0", "g4"]
+    assert supervision.silent(120.0, together_s(changes)) == set(names(8)) - {"g0", "g4"}
+    assert together_s([]) == SILENT_S
 
 
 def test_who_was_not_among_the_silent_is_named_soon() -> None:
@@ -168,8 +183,9 @@ class Station:
         for number in heard:
             self.supervision.heard(self.everybody[number], "lan", now)
         self.supervision.timeout(now)
-        silent = self.supervision.silent(now)
-        alone, said = self.fold.take(self.supervision.changes(), silent, now)
+        changes = self.supervision.changes()
+        silent = self.supervision.silent(now, together_s(changes))
+        alone, said = self.fold.take(changes, silent, now)
         for each in alone:
             assert (each.qualifier is NEW) is (self.ledger[each.gateway] is Announced.NO)
             self.ledger[each.gateway] = Announced(each.qualifier is NEW)
