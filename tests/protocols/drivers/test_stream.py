@@ -120,6 +120,11 @@ def _run(scene: Callable[[Echo, Line, Disk], Awaitable[None]], *, link: Echo) ->
     asyncio.run(main())
 
 
+async def _until(condition: Callable[[], bool]) -> None:
+    while not condition():
+        await asyncio.sleep(TICK_S / 4)
+
+
 def test_what_is_stored_is_acknowledged_in_order() -> None:
     async def scene(link: Echo, line: Line, disk: Disk) -> None:
         line.say(b"abc")
@@ -188,11 +193,11 @@ def test_what_found_no_room_while_waiting_is_dropped_in_order_and_never_acknowle
         for _ in range(PENDING_MAX):
             line.say(b"a")
         line.say(b"bbb")
-        await asyncio.sleep(10 * TICK_S)
+        await _until(lambda: link.lost == 3)
         disk.ready.set()
-        await asyncio.sleep(10 * TICK_S)
+        await _until(lambda: len(disk.held) == PENDING_MAX)
         line.say(b"c")
-        await asyncio.sleep(TICK_S)
+        await _until(lambda: b"".join(line.sent).endswith(b"c"))
         assert b"".join(line.sent) == b"a" * PENDING_MAX + b"c"
         assert b"".join(disk.held) == b"a" * PENDING_MAX + b"c"
         assert link.lost == 3
