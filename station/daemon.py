@@ -30,6 +30,7 @@ from sync.zmq_sink import Hub
 STOP_S = 4.5  # after this the process goes, whoever has not finished
 LOCKED_RETRY_S = 1.0
 BEAT_S = 5.0
+SWITCH_S = 0.001  # loop and writer share the interpreter: neither waits long for the other
 WRITER_SILENT_S = 15.0  # a disk may be slow for seconds; a writer silent for longer hangs
 
 
@@ -37,6 +38,7 @@ def run(file: Path) -> int:
     """Run the station configured in `file` until SIGTERM or SIGINT. Raises `NplusError`."""
     config = load(file)
     service_log.configure()
+    sys.setswitchinterval(SWITCH_S)
     sys.excepthook = _end_on_defect
     asyncio.run(_until_signalled(config))
     return 0

@@ -55,6 +55,7 @@ class Enrolment:
     def __init__(self, directory: Path) -> None:
         self.directory = directory
         self._files: dict[str, _File] = {}
+        self._listed: dict[str, _Mark] = {}
         self._keys: dict[str, str] = {}
         self._names: Mapping[str, str] = MappingProxyType({})
         self._classes: Mapping[str, float] = MappingProxyType({})

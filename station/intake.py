@@ -31,7 +31,6 @@ SETTLE_EVERY_S = 5.0  # how soon what was held back is spoken of when its time h
 TOUCH_EVERY_S = 30.0
 CLOCK_SET_S = 2.0  # our wall clock less our monotonic one changed by more: somebody set it
 PAUSED_S = 5.0  # who stands still for longer did not attend
-TALKING = frozenset({"loading", "open"})  # of a connection: not refused, not lost
 
 
 class Intake:
@@ -56,7 +55,6 @@ class Intake:
         self._backlog = Backlog()
         self._known: dict[str, Known] = {}
         self._watched: set[str] = set()
-        self._heard: dict[tuple[str, str], float] = {}
         self.seen_us: dict[str, int] = {}
         self._touched: dict[str, int] = {}
         self._newly_lost: list[str] = []
@@ -170,19 +168,10 @@ class Intake:
         """Tell supervision who has spoken since the last look."""
         if self.hub is None:
             return
-        before, self._heard = self._heard, {}
         newest: dict[str, float] = {}
-        for connection in self.hub.status():
-            if connection["state"] not in TALKING:
-                continue
-            gateway, path = connection["gateway"], connection["path"]
-            heard = connection["heard_s"]
-            told = before.get((gateway, path), float("-inf"))
-            self._heard[gateway, path] = max(heard, told, self._heard.get((gateway, path), told))
-            if heard > told:
-                period_s = connection["period_s"]
-                self.supervision.heard(gateway, path, heard, period_s=period_s)
-                newest[gateway] = max(heard, newest.get(gateway, heard))
+        for (gateway, path), (heard, period_s) in self.hub.heard().items():
+            self.supervision.heard(gateway, path, heard, period_s=period_s)
+            newest[gateway] = max(heard, newest.get(gateway, heard))
         if now.wall is not None:
             began = now.wall - now.monotonic
             self.seen_us |= {name: round((began + heard) * 1e6) for name, heard in newest.items()}

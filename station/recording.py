@@ -30,21 +30,6 @@ from sync.ledger import Commit, CommitResult, Cursor
 
 LOG_ID_LENGTH_MAX = 200  # in an origin; a longer one is no log's
 
-_COLUMNS = 15
-# SQLite runs without the interpreter's lock while a statement runs, so many rows in one statement
-# leave the loop its time; a row alone costs a third more. Few sizes, so that each stays prepared.
-_ROWS_AT_ONCE = (128, 16, 1)
-_ROW = f"({', '.join('?' * _COLUMNS)})"
-_INSERT_EVENTS = {
-    rows: f"INSERT INTO event VALUES {', '.join([_ROW] * rows)}"  # noqa: S608 - a constant
-    for rows in _ROWS_AT_ONCE
-}
-_INSERT_RUN = "INSERT INTO run (log, first, n, count) VALUES (?, ?, ?, ?)"
-_INSERT_PLACE = "INSERT OR IGNORE INTO place VALUES (?, ?, ?)"
-_INSERT_COPY = "INSERT OR IGNORE INTO copy VALUES (?, ?, ?, ?, ?, ?, ?)"
-_INSERT_GAP = "INSERT OR IGNORE INTO gap VALUES (?, ?, ?, ?, ?, ?)"
-_WRITE_STATE = "INSERT OR REPLACE INTO point_state VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
-
 _RESTORE = Qualifier.RESTORE.value
 _CLOCK = Subkind.CLOCK.value
 _NOT_UNDERSTOOD = (UnreadableEvent, ArithmeticError, LookupError, TypeError, ValueError)
@@ -100,8 +85,8 @@ def announce(
     n = register.next_n(connection)
     place = (None, None, condition.id, seen.qualifier, at_us, basis, received_us)
     flags = (int(record.urgent), 0, 0, 0, 1)
-    connection.execute(_INSERT_EVENTS[1], (n, *place, *flags, None, body))
-    connection.execute(_WRITE_STATE, _state(condition.id, n, record, None))
+    register.pending.events += (n, *place, *flags, None, body)
+    register.pending.states[condition.id] = _state(condition.id, n, record, None)
     register.used(1)
     return n
 
@@ -117,7 +102,7 @@ class Recording:
         commit: Commit,
         received_us: int | None,
     ) -> None:
-        register.keep_bound()
+        register.keep_bound(connection)
         self._register = register
         self._connection = connection
         self._commit = commit
@@ -126,10 +111,8 @@ class Recording:
         self._log = register.log(connection, self._gateway, commit.log_id)
         self._first_n = register.next_n(connection)
         self._suspect = frozenset(commit.suspect)
-        self._cells: list[object] = []  # of new events, one after the other
-        self._numbers: list[int] = []  # theirs in the log, in the order of n
-        self._places: list[tuple[int, int, int]] = []
-        self._copies: list[_Row] = []
+        self._pending = register.pending
+        self._numbers: list[int] = []  # of new events in the log, in the order of n
         self._states: dict[int, tuple[int, int, Record, Place]] = {}  # by condition
         self._origins: dict[_Numbered, int] = {}  # places in this commit, by origin
         self._boots: dict[str, Boot | None] = {}
@@ -171,6 +154,10 @@ class Recording:
         if not entries:
             return {}
         own = self._log.restarts > 0 or entries[0].seq <= max(cursor.main, cursor.urgent)
+        if not own and not self._log.linked:
+            return {}
+        if self._log.id in self._pending.logs or self._pending.places:
+            self._pending.flush(self._connection)
         return held.among(self._connection, self._log.id, entries, own=own)
 
     def _read(self, body: bytes) -> Record:
@@ -194,20 +181,25 @@ class Recording:
         self._known += 1
         copied = (self._log.id, entry.seq, n)
         urgent = int(record.urgent or self._in_urgent_lane)
-        self._places.append(copied)
-        self._copies.append((*copied, self._received_us, urgent, entry.chain, entry.body or b""))
+        self._log.linked = True
+        self._pending.places.append(copied)
+        self._pending.copies.append(
+            (*copied, self._received_us, urgent, entry.chain, entry.body or b"")
+        )
 
     def _origin(self, origin: Origin, seq: int) -> _Numbered | None:
         """Return the place that a record names as its first one, if it can be one."""
         if not 1 <= origin.seq <= INTEGER_MAX or not 1 <= len(origin.log_id) <= LOG_ID_LENGTH_MAX:
             return None
         log = self._register.log(self._connection, self._gateway, origin.log_id)
+        log.linked = True
         place = (log.id, origin.seq)
         return None if place == (self._log.id, seq) else place
 
     def _held_at(self, place: _Numbered) -> int | None:
         if place in self._origins:
             return self._origins[place]
+        self._pending.flush(self._connection)
         return held.at(self._connection, place)
 
     def _store(self, entry: Entry, record: Record, origin: _Numbered | None) -> None:
@@ -224,7 +216,7 @@ class Recording:
         if not readable:
             self._unreadable.append(seq)
         self._numbers.append(seq)
-        self._cells += (
+        self._pending.events += (
             n,
             self._log.id,
             seq,
@@ -242,7 +234,7 @@ class Recording:
             entry.body or b"",
         )
         if origin is not None:
-            self._places.append((*origin, n))
+            self._pending.places.append((*origin, n))
             self._origins[origin] = n
 
     def _boot(self, boot_id: str) -> Boot | None:
@@ -280,19 +272,15 @@ class Recording:
     def _write(self) -> None:
         for stamp in self._clocks:
             clock_ties.note(self._connection, self._gateway, stamp, None)
-        connection, log = self._connection, self._log.id
-        _insert_events(connection, self._cells)
-        runs = held.runs(self._first_n, self._numbers)
-        _insert(connection, _INSERT_RUN, [(log, *run) for run in runs])
-        _insert(connection, _INSERT_PLACE, self._places)
-        _insert(connection, _INSERT_COPY, self._copies)
-        _insert(connection, _WRITE_STATE, [_state(*state) for state in self._states.values()])
-        gaps = self._commit.gaps
-        _insert(
-            connection,
-            _INSERT_GAP,
-            [(log, gap.first, gap.last, gap.chain, gap.why, self._received_us) for gap in gaps],
-        )
+        pending, log = self._pending, self._log.id
+        for first, n, count in held.runs(self._first_n, self._numbers):
+            pending.runs.append((log, first, n, count))
+        for condition, state in self._states.items():
+            pending.states[condition] = _state(*state)
+        for gap in self._commit.gaps:
+            pending.gaps.append((log, gap.first, gap.last, gap.chain, gap.why, self._received_us))
+        if self._received_us is not None:
+            pending.seen[self._gateway] = self._received_us
         self._register.used(len(self._numbers))
 
     def _move_cursor(self) -> None:
@@ -305,36 +293,16 @@ class Recording:
             cursor = Cursor(main=commit.through, chain=commit.chain, urgent=cursor.urgent)
         log.cursor = cursor
         log.head = commit.head if commit.restart else max(log.head, commit.head)
-        self._connection.execute(
-            "UPDATE log SET main = ?1, chain = ?2, urgent = ?3, head = ?4, volatile = ?5,"
-            " restarts = ?6, first_commit_us = coalesce(first_commit_us, ?8), last_commit_us = ?8"
-            " WHERE id = ?7",
-            (
-                cursor.main,
-                cursor.chain,
-                cursor.urgent,
-                log.head,
-                commit.volatile,
-                log.restarts,
-                log.id,
-                self._received_us,
-            ),
+        self._pending.logs[log.id] = (
+            log.id,
+            cursor.main,
+            cursor.chain,
+            cursor.urgent,
+            log.head,
+            int(commit.volatile),
+            log.restarts,
+            self._received_us,
         )
-
-
-def _insert(connection: sqlite3.Connection, statement: str, rows: Sequence[_Row]) -> None:
-    if rows:
-        connection.executemany(statement, rows)
-
-
-def _insert_events(connection: sqlite3.Connection, cells: list[object]) -> None:
-    """Insert events whose columns stand one after the other in `cells`."""
-    done, count = 0, len(cells)
-    for rows in _ROWS_AT_ONCE:
-        width = rows * _COLUMNS
-        while count - done >= width:
-            connection.execute(_INSERT_EVENTS[rows], cells[done : done + width])
-            done += width
 
 
 def _state(condition: int, n: int, record: Record, place: Place | None) -> _Row:

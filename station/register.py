@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from events.model import ClockQuality, Stamp
 from station.interpretation import Boot, Place, clamped
+from station.pending import Pending
 from station.schema import STATION
 from sync.ledger import Cursor
 
@@ -19,13 +20,17 @@ BOOTS_MAX = 1000  # of one gateway; the oldest go first
 
 @dataclass(slots=True)
 class Log:
-    """A log of a gateway, under the station's number for it."""
+    """A log of a gateway, under the station's number for it.
+
+    linked: some of its places are those of copies, or of origins.
+    """
 
     id: int
     gateway: int
     cursor: Cursor
     head: int
     restarts: int
+    linked: bool = False
 
 
 @dataclass(slots=True)
@@ -40,6 +45,7 @@ class Register:
     """Numbers for names. Every method but `forget` needs an open transaction.
 
     conditions: those that are remembered, by gateway, point, kind, subkind and code.
+    pending: rows of this transaction that are still to be written.
     """
 
     def __init__(self) -> None:
@@ -52,6 +58,11 @@ class Register:
         self._logs: dict[tuple[int, str], Log] = {}
         self._boots: dict[tuple[int, str], Boot | None] = {}
         self.conditions: dict[tuple[int, str, str, str, str], Condition] = {}
+        self.pending = Pending()
+
+    def flush(self, connection: sqlite3.Connection) -> None:
+        """Write what is pending: before the end of the transaction, and before it is read."""
+        self.pending.flush(connection)
 
     def next_n(self, connection: sqlite3.Connection) -> int:
         """Return the next number of the ledger. `used` says how many were taken from there."""
@@ -60,10 +71,14 @@ class Register:
             self._next_n = last + 1
         return self._next_n
 
-    def keep_bound(self) -> None:
-        """Forget conditions if there are too many. Not while states of theirs are unwritten."""
+    def keep_bound(self, connection: sqlite3.Connection) -> None:
+        """Forget conditions if there are too many. To be called between two commits."""
         if len(self.conditions) >= CONDITIONS_CACHED_MAX:
-            self.conditions.clear()
+            self._forget_conditions(connection)
+
+    def _forget_conditions(self, connection: sqlite3.Connection) -> None:
+        self.flush(connection)  # they are read anew: from states that stand in the file
+        self.conditions.clear()
 
     def used(self, count: int) -> None:
         """Note that so many events were stored from `next_n` on."""
@@ -86,15 +101,16 @@ class Register:
         if known is not None:
             return known
         found = connection.execute(
-            "SELECT id, main, chain, urgent, head, restarts FROM log"
+            "SELECT id, main, chain, urgent, head, restarts,"
+            " EXISTS (SELECT 1 FROM place WHERE place.log = log.id) FROM log"
             " WHERE gateway = ? AND log_id = ?",
             (gateway, log_id),
         ).fetchone()
         if found is None:
             return None
-        number, main, chain, urgent, head, restarts = found
+        number, main, chain, urgent, head, restarts, linked = found
         cursor = Cursor(main=main, chain=chain, urgent=urgent)
-        log = Log(id=number, gateway=gateway, cursor=cursor, head=head, restarts=restarts)
+        log = Log(number, gateway, cursor, head, restarts, bool(linked))
         self._logs[gateway, log_id] = log
         return log
 
@@ -162,7 +178,7 @@ class Register:
         )
         self._boots.pop((gateway, stamp.boot_id), None)
         if known is None:
-            self.conditions.clear()  # their places know the ranks of boots
+            self._forget_conditions(connection)  # their places know the ranks of boots
 
     def condition(
         self,

@@ -17,7 +17,7 @@ from typing import TypeVar
 from events.errors import StoreError, StoreReadOnly, UnavailableError
 from events.kinds import Qualifier
 from events.model import Instant, Scalar, Stamp
-from events.replication import Entry, LogHead
+from events.replication import Entry, Lane, LogHead
 from events.wire import encode
 from station import attendance, clock_ties, recording, report
 from station.announcements import Announcement, record_of, unreadable
@@ -46,7 +46,7 @@ class Store:
         self._directory = directory
         self._clock = clock
         self._register = Register()
-        self._writer = Writer(directory, self._register.forget)
+        self._writer = Writer(directory, self._register.flush, self._register.forget)
         self._unreadable: Limiter[str] = Limiter()
         self._hellos: dict[str, _Hello] = {}  # not yet known to be stored
         self._attendance = attendance.Attendance()
@@ -100,8 +100,6 @@ class Store:
             done = recording.Recording(
                 self._register, connection, gateway, commit, received_us
             ).run()
-            if received_us is not None:
-                self._register.touch(connection, {gateway: received_us})
             if done.unreadable and held_back is not None:
                 about: dict[str, Scalar] = {"log_id": commit.log_id, "seq": done.unreadable[0]}
                 count = held_back + len(done.unreadable)
@@ -119,7 +117,14 @@ class Store:
             else:
                 self._unreadable.hold(gateway, held_back)
 
-        return (await self._run_noted(work, note)).result
+        urgent = commit.lane is Lane.URGENT
+        done: recording.Committed = await self._run_noted(
+            lambda: self._writer.submit(
+                work, leaves_rows=True, events=len(commit.entries), urgent=urgent
+            ),
+            note,
+        )
+        return done.result
 
     def hello(self, gateway: str, stamp: Stamp, received: Instant) -> None:
         """Tie the monotonic clock of a gateway's boot to wall time, before any later commit.
@@ -186,7 +191,7 @@ class Store:
                 for gateway, count in due:
                     self._unreadable.hold(gateway, count, unsaid=True)
 
-        await self._run_noted(work, note)
+        await self._run_noted(lambda: self._writer.submit(work), note)
 
     async def touch(self, seen: Mapping[str, int]) -> None:
         """Remember when gateways were last heard, in POSIX microseconds."""
@@ -256,14 +261,14 @@ class Store:
         return n
 
     async def _run_noted(
-        self, work: Callable[[sqlite3.Connection], T], note: Callable[[T | None], None]
+        self, submit: Callable[[], asyncio.Future[T]], note: Callable[[T | None], None]
     ) -> T:
-        """Run a job; give its result, or None when it failed, to `note` on the loop.
+        """Submit a job; give its result, or None when it failed, to `note` on the loop.
 
         That happens even where the caller is cancelled: its job may still take effect.
         """
         try:
-            answer: asyncio.Future[T] = self._writer.submit(work)
+            answer = submit()
         except StoreError:
             note(None)
             raise

@@ -24,6 +24,7 @@ T = TypeVar("T")
 Work = Callable[[sqlite3.Connection], Any]
 
 JOBS_PER_COMMIT_MAX = 256
+EVENTS_PER_COMMIT_MAX = 4_000  # some tens of milliseconds: an alarm waits for no more than two
 JOBS_WAITING_MAX = 100_000  # each caller waits for its answer: this many callers is a fault
 
 
@@ -31,6 +32,8 @@ JOBS_WAITING_MAX = 100_000  # each caller waits for its answer: this many caller
 class _Job:
     work: Work
     answer: asyncio.Future[Any]
+    leaves_rows: bool = False
+    events: int = 0
     outcome: Any = None
     error: StoreError | None = None
 
@@ -38,17 +41,26 @@ class _Job:
 class Writer:
     """The writing side of the station's file. Use from one event loop.
 
+    flush: writes the rows that jobs left to be written together; called in the thread before other
+        jobs and before the end of a transaction.
     rolled_back: called in the thread after anything was undone: what was remembered of the file
         may be wrong now.
     trouble: why the last transaction failed, None if it did not.
     taken: set once the file was deleted or replaced while it is open: nothing is committed any more.
     """
 
-    def __init__(self, folder: Path, rolled_back: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        flush: Callable[[sqlite3.Connection], None],
+        rolled_back: Callable[[], None],
+    ) -> None:
+        self._flush = flush
         self._file = folder / FILE_NAME
         self._rolled_back = rolled_back
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="station-writer")
         self._connection: sqlite3.Connection | None = None
+        self._urgent: deque[_Job] = deque()
         self._waiting: deque[_Job] = deque()
         self._working: asyncio.Future[None] | None = None
         self._identity: tuple[int, int] | None = None
@@ -80,21 +92,32 @@ class Writer:
         result: T = await self.submit(work)
         return result
 
-    def submit(self, work: Work) -> asyncio.Future[Any]:
-        """Put a job behind those that wait, and return its result to come. Raises `StoreError`."""
+    def submit(
+        self, work: Work, *, leaves_rows: bool = False, events: int = 0, urgent: bool = False
+    ) -> asyncio.Future[Any]:
+        """Put a job behind those that wait, and return its result to come. Raises `StoreError`.
+
+        leaves_rows: it needs no row that another job of the transaction left to `flush`.
+        events: how many it stores, at most. urgent: it goes before all that are not.
+        """
         if self._connection is None:
             raise StoreError("the station's store is closed", hint="start the station")
-        if len(self._waiting) >= JOBS_WAITING_MAX:
+        if len(self._waiting) + len(self._urgent) >= JOBS_WAITING_MAX:
             raise StoreError("the store does not keep up", hint="look at the station's disk")
         answer: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
-        self._waiting.append(_Job(work, answer))
+        (self._urgent if urgent else self._waiting).append(_Job(work, answer, leaves_rows, events))
         if self._working is None:
             self._start()
         return answer
 
     def _start(self) -> None:
-        count = min(len(self._waiting), JOBS_PER_COMMIT_MAX)
-        jobs = [self._waiting.popleft() for _ in range(count)]
+        jobs: list[_Job] = []
+        events = 0
+        while (queue := self._urgent or self._waiting) and len(jobs) < JOBS_PER_COMMIT_MAX:
+            events += queue[0].events
+            if jobs and events > EVENTS_PER_COMMIT_MAX:
+                break
+            jobs.append(queue.popleft())
         loop = asyncio.get_running_loop()
         self._working = loop.run_in_executor(self._thread, self._transact, jobs)
         self._working.add_done_callback(lambda done: self._finished(jobs, done))
@@ -112,7 +135,7 @@ class Writer:
                 job.answer.set_result(job.outcome)
             else:
                 job.answer.set_exception(error)
-        if self._waiting:
+        if self._urgent or self._waiting:
             self._start()
 
     def _transact(self, jobs: list[_Job]) -> None:
@@ -139,7 +162,10 @@ class Writer:
         """Do the jobs without a way back for each; False when one failed."""
         try:
             for job in jobs:
+                if not job.leaves_rows:
+                    self._flush(connection)
                 job.outcome = job.work(connection)
+            self._flush(connection)
         except (StoreError, sqlite3.Error):
             return False
         return True
@@ -164,6 +190,7 @@ class Writer:
         connection.execute("SAVEPOINT job")
         try:
             job.outcome = job.work(connection)
+            self._flush(connection)
         except StoreError as error:
             job.error = error
         except sqlite3.Error as error:

@@ -18,7 +18,8 @@ PING_AFTER_S = 0.5  # what comes earlier may have been under way before the newe
 class Connection:
     """One DEALER as the router sees it. `greeted` is the newest hello that was acted on.
 
-    since: when the first hello was acted on. claimed_at: when it was told to wait.
+    since: when the first hello was acted on. claimed_at: when it was told to wait. due: nothing is to
+        be done before, however often it is looked at; 0.0 where that is to be found out.
     """
 
     route: bytes
@@ -29,6 +30,7 @@ class Connection:
     greeted: Hello | None = None
     since: float = 0.0
     claimed_at: float | None = None
+    due: float = 0.0
     committed_at: float = 0.0  # when the ledger had done its newest commit
 
     def serves(self, lane: Lane) -> bool:

@@ -34,6 +34,7 @@ KEEPALIVE_INTERVAL_S = 30
 KEEPALIVE_COUNT = 4
 NOTICE_AGAIN_S = 60.0  # the same notice about the same peer
 NOTICES_KEPT_MAX = 1000
+TALKING = frozenset({SinkState.LOADING, SinkState.OPEN})
 
 
 class Hub:
@@ -74,6 +75,7 @@ class Hub:
         self._gateways: dict[str, Gateway] = {}
         self._routes: dict[bytes, Connection] = {}
         self._noticed: dict[tuple[str, str, str], float] = {}
+        self._heard: dict[tuple[str, str], tuple[float, float]] = {}
         self._line: LoopSocket | None = None
         self.address = ""
         self.listening = asyncio.Event()
@@ -120,6 +122,14 @@ class Hub:
             for each in gateway.connections.values()
             if each.greeted is not None
         ]
+
+    def heard(self) -> dict[tuple[str, str], tuple[float, float]]:
+        """Drain who has spoken since the last call: gateway and path, when last, and its period.
+
+        Both in monotonic seconds. Whoever was refused has not spoken.
+        """
+        heard, self._heard = self._heard, {}
+        return heard
 
     def ask(self, gateway: str, lane: Lane, message: Asked) -> bool:
         """Say something beside the events over the connection that carries a lane of a gateway.
@@ -191,6 +201,9 @@ class Hub:
                 connection.sink.receive(data, now)
             self._greeted(connection, now)
             self._follow(connection, tasks)
+            if connection.greeted is not None and connection.sink.state in TALKING:
+                hello = connection.greeted
+                self._heard[connection.gateway, hello.path] = (now.monotonic, hello.period_s)
 
     def _challenged(self, newest: Connection) -> bool:
         """Ask who spoke for this gateway before; tell whether they turn out to be gone."""
@@ -285,6 +298,7 @@ class Hub:
             sink.failed(work, self._clock.now())
 
     def _flush(self, connection: Connection) -> None:
+        connection.due = 0.0  # whatever is to be sent, its deadlines may have moved
         for data in connection.sink.to_send():
             try:
                 sent = self._line is not None and self._line.send([connection.route, data])
@@ -316,8 +330,12 @@ class Hub:
             if self._allowed.name_of(connection.key) != connection.gateway:
                 self._revoke(connection)
                 continue
+            if connection.due > now.monotonic:
+                continue
             deadline = connection.sink.deadline()
-            if deadline is not None and deadline <= now.monotonic:
+            if deadline is not None and deadline > now.monotonic:
+                connection.due = deadline
+            elif deadline is not None:
                 connection.sink.timeout(now)
                 self._follow(connection, tasks)
         for gateway in self._gateways.values():

@@ -5,6 +5,7 @@ import sqlite3
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -534,3 +535,56 @@ def _history(qualifier: str) -> GatewayLog:
 
 
 HISTORIES = {"a": _history("new"), "b": _history("restore")}
+
+
+def test_commits_of_one_transaction_see_what_the_ones_before_them_left(tmp_path: Path) -> None:
+    memory, disk = GatewayLog("memory", volatile=True), GatewayLog("disk")
+    memory.append(record(urgent=True, qualifier="new", monotonic_s=1.0))
+    disk.append(record(urgent=True, qualifier="new", monotonic_s=1.0, origin=Origin("memory", 1)))
+    disk.append(record(qualifier="restore", monotonic_s=2.0))
+    disk.append(record(qualifier="new", monotonic_s=3.0, urgent=True))
+
+    async def work(store: Store) -> None:
+        busy = store._writer.run(lambda _: None)  # while this one is worked on, the others gather
+        waiting: list[asyncio.Future[Any]] = [
+            asyncio.ensure_future(each)
+            for each in (
+                busy,
+                store.commit("g1", memory.early(1), NOW),
+                store.commit("g1", disk.main(1, 2), NOW),
+                store.commit("g1", disk.early(3), NOW),
+                store.commit("g1", disk.main(1, 3), NOW),
+                store.copies("g1", "disk", 1, 3),
+            )
+        ]
+        _, first, second, third, again, copies = [await each for each in waiting]
+        assert (first.stored, second.stored, second.known, third.stored) == (1, 1, 1, 1)
+        assert (again.stored, again.known) == (0, 3)
+        assert [entry.seq for entry in copies] == [1, 3]
+
+    with_store(tmp_path, work)
+    assert states(tmp_path)["door", "alarm", "panic"] == ("new", 2)  # the urgent lane goes first
+
+
+def test_an_alarm_goes_before_what_waits_and_a_flood_is_cut(tmp_path: Path) -> None:
+    log, flood = GatewayLog(), GatewayLog("flood")
+    for seq in range(1, 6001):
+        flood.append(record(f"z{seq % 9}"))
+    log.append(record(urgent=True))
+    done: list[str] = []
+
+    async def commit(store: Store, gateway: str, commit: Commit) -> None:
+        await store.commit(gateway, commit, NOW)
+        done.append(gateway)
+
+    async def work(store: Store) -> None:
+        async with asyncio.TaskGroup() as tasks:
+            for part in range(3):
+                first = part * 2000 + 1
+                batch = flood.main(first, first + 1999)
+                tasks.create_task(commit(store, f"flood-{part}", batch))
+                await asyncio.sleep(0)
+            tasks.create_task(commit(store, "alarm", log.early(1)))
+
+    with_store(tmp_path, work)
+    assert done.index("alarm") <= 1  # behind the one that was under way
