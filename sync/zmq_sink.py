@@ -25,6 +25,7 @@ from sync.reading import Load, Lookup, Store, Work
 from sync.sink import Sink, SinkState
 from sync.zmq_connections import CONNECTIONS_MAX, Connection, Gateway
 from sync.zmq_loop import LoopSocket, endpoint, set_common_options, wait
+from sync.zmq_wrong_key import WrongKeys
 from sync.zmq_zap import DOMAIN, Gatekeeper
 
 TICK_S = 0.3  # how fast a revoked key is noticed on a quiet connection
@@ -77,6 +78,7 @@ class Hub:
         self._noticed: dict[tuple[str, str, str], float] = {}
         self._heard: dict[tuple[str, str], tuple[float, float]] = {}
         self._line: LoopSocket | None = None
+        self._wrong_keys: WrongKeys | None = None
         self.address = ""
         self.listening = asyncio.Event()
         self.unsent = 0
@@ -163,6 +165,7 @@ class Hub:
         socket.zap_domain = DOMAIN
         socket.setsockopt(zmq.ZAP_ENFORCE_DOMAIN, 1)
         line = LoopSocket(socket, self._awake.set)
+        wrong_keys = self._wrong_keys = WrongKeys(socket)
         try:
             try:
                 socket.bind(self._listen)
@@ -176,7 +179,8 @@ class Hub:
             self._line = line
             yield line
         finally:
-            self._line = None
+            self._line = self._wrong_keys = None
+            wrong_keys.close()
             line.close()
             gatekeeper.close()
             context.destroy(linger=0)
@@ -326,6 +330,9 @@ class Hub:
             self._elect(gateway.name, gone.greeted.lane)
 
     def _tick(self, tasks: asyncio.TaskGroup, now: Instant) -> None:
+        wrong = "" if self._wrong_keys is None else self._wrong_keys.text(now.monotonic)
+        if wrong:
+            self._notice(Notice(reason=Subkind.KEY_REFUSED, text=wrong), None)
         for connection in list(self._routes.values()):
             if self._allowed.name_of(connection.key) != connection.gateway:
                 self._revoke(connection)

@@ -324,6 +324,26 @@ def test_the_service_manager_hears_when_it_is_ready_and_when_it_stops(tmp_path: 
     assert said.count("WATCHDOG=1") >= 2
 
 
+def test_a_gateway_with_another_station_s_key_is_noticed(tmp_path: Path) -> None:
+    """Whose it is the station cannot know; that there is one it says."""
+    site = Site(tmp_path, lost_after_s=90)
+    site.enrol("house-1")
+    right = (tmp_path / "centre.pub").read_bytes()
+
+    async def scenario() -> None:
+        keygen(tmp_path / "other", "centre")
+        (tmp_path / "centre.pub").write_bytes((tmp_path / "other" / "centre.pub").read_bytes())
+        async with site.gateway("house-1", ListLog()):
+            await until_async(lambda: bool(of(site.events(), "key-refused")), 20)
+        (tmp_path / "centre.pub").write_bytes(right)
+
+    with site.station():
+        asyncio.run(scenario())
+    (refused,) = of(site.events(), "key-refused")
+    assert "another station's key" in refused["text"]
+    assert refused["gateway"] == ""
+
+
 def listed(site: Site, folder: Path, count: int) -> list[str]:
     """Enrol gateways in one go."""
     (folder / "gateways").mkdir()
