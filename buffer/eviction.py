@@ -127,6 +127,10 @@ class Eviction:
                     return Step(rows=len(seqs), evicted=_lost(each, seqs))
         return Step(exhausted=True)
 
+    def look_anew(self) -> None:
+        """Forget where nothing was left: a step that failed gave back what it had deleted."""
+        self._looked.clear()
+
     def _next(self, each: _Class, through: int) -> int | None:
         """Return the next number of the table that was not looked at, None beyond `through`."""
         looked = self._looked.get(each.name, 0)

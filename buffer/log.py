@@ -229,8 +229,12 @@ class EventLog:
         See `buffer.eviction` for the order; `held` and `urgent` are those of `Eviction.step`. The
         newest event stays, and what the copy of the newest states does not cover yet.
         """
-        with self._transaction("cannot make room in the log"):
-            step = self._eviction.step(self._disposable(), held=held, urgent=urgent)
+        try:
+            with self._transaction("cannot make room in the log"):
+                step = self._eviction.step(self._disposable(), held=held, urgent=urgent)
+        except StoreError:
+            self._eviction.look_anew()  # what it deleted is there again
+            raise
         if step.rows:
             self._wal_written += step.rows * ROW_BYTES
             self._measure_anew()

@@ -2,6 +2,7 @@
 
 import random
 import shutil
+import sqlite3
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -12,6 +13,7 @@ from buffer.bound import Room, cost_bytes
 from buffer.entries import Pending
 from buffer.log import EventLog
 from buffer.notes import Notes
+from events.errors import StoreError
 from events.replication import Lane
 from tests.buffer.logs import MIB, check_chain, copy_states, item, open_log, read
 
@@ -53,6 +55,25 @@ def test_alarms_stay_unless_alarms_need_their_room(tmp_path: Path) -> None:
     while not log.evict(held=0, urgent=False).exhausted:
         pass
     assert len(read(log, Lane.URGENT).entries) == 100
+    log.close()
+
+
+def test_a_step_that_failed_is_begun_anew_and_spares_the_alarms(tmp_path: Path) -> None:
+    log = open_log(tmp_path)
+    log.append([item(n, kind="alarm" if n % 2 else "measurement") for n in range(20)])
+    copy_states(log)
+
+    def no_commit(action: int, operation: str | None, *_: object) -> int:
+        denied = action == sqlite3.SQLITE_TRANSACTION and operation == "COMMIT"
+        return sqlite3.SQLITE_DENY if denied else sqlite3.SQLITE_OK
+
+    log.connection.set_authorizer(no_commit)
+    with pytest.raises(StoreError):
+        log.evict(held=0, urgent=True)
+    log.connection.set_authorizer(None)
+    step = log.evict(held=0, urgent=True)
+    assert step.evicted is not None
+    assert set(step.evicted.counts) == {"measurement"}
     log.close()
 
 
