@@ -10,6 +10,7 @@ from sync.sink import Sink, SinkState
 
 CONNECTIONS_MAX = 32  # of one gateway: paths, lanes, and some that have not died yet
 BACK_AFTER_S = 5.0  # a better path that is back for so long carries again
+FRESH_S = 2.0  # a word that its path is lost is older than a connection that is younger
 CLAIM_S = 1.5  # so long the older program has to prove that it lives
 PING_AFTER_S = 0.5  # what comes earlier may have been under way before the newer one spoke
 
@@ -53,7 +54,8 @@ class Gateway:
         """Return the connections that no longer count since a greeted one spoke.
 
         Older ones for the same path and lane, those of an earlier start of the gateway's program,
-        and those of its lane on paths that it says are lost.
+        and those of its lane on paths that it says are lost; but when several paths come back, the
+        first word over each of them still calls the others lost.
         """
         hello = newest.greeted
         if hello is None:
@@ -66,7 +68,11 @@ class Gateway:
             and (
                 _is_another(other.greeted, hello)
                 or (other.greeted.path, other.greeted.lane) == (hello.path, hello.lane)
-                or (other.greeted.lane is hello.lane and other.greeted.path in hello.lost)
+                or (
+                    other.greeted.lane is hello.lane
+                    and other.greeted.path in hello.lost
+                    and newest.heard - other.since >= FRESH_S
+                )
             )
         ]
 
