@@ -40,6 +40,9 @@ _BY_ERRNO: Final[dict[int, type[StoreError]]] = {
     errno.EEXIST: StoreReadOnly,  # something that is not a folder is in the folder's place
 }
 
+# What Python says, without a code of SQLite's, of a text column that is no text.
+_UNDECODABLE: Final = "Could not decode to UTF-8"
+
 HINTS: Final[dict[type[StoreError], str]] = {
     StoreError: "look at the medium: `dmesg` shows what the kernel says of it; it is tried again",
     StoreFull: "free space on the medium that holds the store; it is tried again by itself",
@@ -67,7 +70,7 @@ def translated(doing: str, *, opening: bool = False) -> Iterator[None]:
     except sqlite3.Error as error:
         code = getattr(error, "sqlite_errorcode", None)
         kind = _BY_RESULT_CODE.get(code & _PRIMARY_CODE, StoreError) if code else StoreError
-        if opening and code == sqlite3.SQLITE_ERROR:
+        if (opening and code == sqlite3.SQLITE_ERROR) or str(error).startswith(_UNDECODABLE):
             kind = StoreCorrupt
         raise kind(f"{doing}: {error}", hint=HINTS[kind]) from error
     except UnicodeDecodeError as error:  # SQLite's message quotes a damaged page, and Python fails

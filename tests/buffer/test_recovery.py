@@ -5,7 +5,7 @@ import sqlite3
 import subprocess
 import sys
 from collections.abc import Sequence
-from contextlib import suppress
+from contextlib import closing, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -446,6 +446,11 @@ def spoil(folder: Path, how: str) -> bytes:
         case "letter":
             assert b"created_us" in data
             data[:] = data.replace(b"created_us", b"creat\x98d,,,")  # no UTF-8, no SQL
+        case "text":
+            with closing(sqlite3.connect(path)) as reader:
+                log_id = reader.execute("SELECT log_id FROM log").fetchone()[0]
+            data = bytearray(path.read_bytes())
+            data[:] = data.replace(log_id.encode(), b"\x98" + log_id[1:].encode())
         case "newer":
             data[60:64] = (2000).to_bytes(4, "big")  # user_version
         case other:
@@ -463,6 +468,7 @@ def spoil(folder: Path, how: str) -> bytes:
         ("header", "corrupt"),
         ("column", "corrupt"),
         ("letter", "corrupt"),
+        ("text", "corrupt"),
         ("last-event", "corrupt"),
         ("newer", "newer-version"),
     ],
