@@ -10,7 +10,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from events.errors import ConfigError
-from station.enrolment import CLASS_SUFFIX, SUFFIX, Enrolment, check_class, is_name
+from station.enrolment import (
+    CLASS_SUFFIX,
+    NEXT_SUFFIX,
+    SUFFIX,
+    Enrolment,
+    check_class,
+    is_name,
+)
 from sync.keys import read_public
 
 SECRET_SUFFIX = ".key"  # noqa: S105 - a file name
@@ -33,9 +40,13 @@ def enroll(
     key_file: Path,
     *,
     replace: bool,
+    beside: bool = False,
     lost_after_s: float | None = None,
 ) -> Enrolled:
     """Put a gateway on the list. Raises `ConfigError`.
+
+    replace: the gateway has this key now; any other one ends. beside: it is about to change to
+    this key; until `replace` both count.
 
     lost_after_s: after which silence it is lost; None leaves that as it is.
     """
@@ -58,6 +69,11 @@ def enroll(
         )
     file = directory / f"{name}{SUFFIX}"
     before = enrolment.names.get(name)
+    if beside and before is not None and before != key:
+        file = directory / f"{name}{NEXT_SUFFIX}"
+        _write(directory, file, key)
+        what = "may use a new key beside its old one"
+        return Enrolled(file=file, what=what, fingerprint=fingerprint(key), changed=False)
     if before is None and file.exists() and not replace:
         raise ConfigError(
             f"{file} exists, but holds no usable key",
@@ -77,6 +93,8 @@ def enroll(
     if lost_after_s is not None:
         _declare(directory, name, lost_after_s)
     _write(directory, file, key)
+    with suppress(OSError):  # it has become the key, or is forgotten with the old one
+        (directory / f"{name}{NEXT_SUFFIX}").unlink()
     what = "enrolled" if before is None else "enrolled with its new key"
     return Enrolled(file=file, what=what, fingerprint=fingerprint(key), changed=True)
 
@@ -93,8 +111,9 @@ def revoke(directory: Path, name: str) -> Path:
         ) from error
     except OSError as error:
         raise _unwritable(directory, error) from error
-    with suppress(OSError):  # without the key it says nothing
-        (directory / f"{name}{CLASS_SUFFIX}").unlink()
+    for suffix in (CLASS_SUFFIX, NEXT_SUFFIX):
+        with suppress(OSError):  # without the key it says nothing
+            (directory / f"{name}{suffix}").unlink()
     return file
 
 

@@ -98,6 +98,12 @@ def enroll(
     replace: Annotated[
         bool, typer.Option("--replace", help="The gateway has a new key: forget the old one.")
     ] = False,
+    beside: Annotated[
+        bool,
+        typer.Option(
+            "--beside", help="It is about to change to this key: take both until --replace."
+        ),
+    ] = False,
     lost_after_s: Annotated[
         float | None,
         typer.Option(
@@ -113,10 +119,21 @@ def enroll(
 
     settings = load(config, places=False)
     enrolled = allow_list.enroll(
-        settings.gateways_dir, name, pubkeyfile, replace=replace, lost_after_s=lost_after_s
+        settings.gateways_dir,
+        name,
+        pubkeyfile,
+        replace=replace,
+        beside=beside,
+        lost_after_s=lost_after_s,
     )
     typer.echo(f"{name} {enrolled.what}: key {enrolled.fingerprint}")
     typer.echo(f"  list: {enrolled.file}")
+    if beside and not enrolled.changed:
+        typer.echo(
+            "  next: name the new secret as key_file on the gateway, start it again; once it is"
+            f" connected,\n        end the old key: nplus-station enroll {name} {pubkeyfile}"
+            f" --config {config} --replace"
+        )
     if enrolled.changed:
         typer.echo(
             f"  next: compare the key with {name}.pub on the gateway, put the station's .pub there"

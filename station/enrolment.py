@@ -22,6 +22,7 @@ from sync.keys import read_public
 SCAN_INTERVAL_S = 0.4
 GATEWAYS_MAX = 10_000
 SUFFIX = ".pub"
+NEXT_SUFFIX = ".next.pub"  # a second key of a gateway, while it changes to it
 CLASS_SUFFIX = ".class"
 CLASS_LENGTH_MAX = 100
 
@@ -91,7 +92,13 @@ class Enrolment:
             return before[-1] != self._warnings
         warnings = self._read(listing)
         self._keys, doubled = _assigned(self._files, self._keys)
-        self._names = MappingProxyType({name: key for key, name in self._keys.items()})
+        self._names = MappingProxyType(
+            {
+                name: key
+                for key, name in self._keys.items()
+                if self._files[f"{name}{SUFFIX}"].key == key
+            }
+        )
         self._warnings = (*warnings, *doubled)
         self._classes = MappingProxyType(
             {
@@ -131,7 +138,7 @@ class Enrolment:
         return warnings
 
     def _file(self, file: str, mark: _Mark) -> _File:
-        stem, _, kind = file.rpartition(".")
+        stem, _, kind = file.replace(NEXT_SUFFIX, SUFFIX).rpartition(".")
         if not is_name(stem):
             shown = f"{self.directory}/{file!r}"
             fault = f"{shown} is not named like a gateway: letters a-z, digits, -"
@@ -175,13 +182,15 @@ def _assigned(
     """Return key → name, and a sentence for each key that two names claim."""
     claims: dict[str, list[str]] = {}
     for file in sorted(files):
-        if files[file].key:
-            claims.setdefault(files[file].key, []).append(file.removesuffix(SUFFIX))
+        name = file.removesuffix(NEXT_SUFFIX).removesuffix(SUFFIX)
+        first = files.get(f"{name}{SUFFIX}")
+        if files[file].key and first is not None and first.key:  # a next key alone is none
+            claims.setdefault(files[file].key, []).append(name)
     keys: dict[str, str] = {}
     doubled = []
     for key, names in claims.items():
         incumbent = before.get(key)
         keys[key] = incumbent if incumbent in names else names[0]
-        others = [name for name in names if name != keys[key]]
+        others = sorted({name for name in names if name != keys[key]})
         doubled += [f"{name} has the same key as {keys[key]} and is ignored" for name in others]
     return keys, doubled

@@ -23,6 +23,7 @@ class LogProgress:
         `main`. In another boot nothing is acknowledged before it was seen again: a card may have
         been restored, and a clone must not forget what only it has.
     head: the newest number that the gateway spoke of, on any connection.
+    ahead_since: when it began to be more than is held.
     epoch: counts the restarts; a connection that knows an older one begins anew.
     copies: urgent events that were committed lately: the main lane need not ask the ledger.
     """
@@ -32,6 +33,7 @@ class LogProgress:
     urgent: int = 0
     verified: str = ""
     head: int = 0
+    ahead_since: float = 0.0
     epoch: int = 0
     copies: dict[tuple[int, bytes], bytes] = field(default_factory=dict)
     _copies_bytes: int = 0

@@ -145,10 +145,13 @@ class LogReading:
             return 0
         return progress.main if self.lane is Lane.MAIN else progress.start(Lane.URGENT)
 
-    def announce(self, head: int) -> None:
+    def announce(self, head: int, now: Instant) -> None:
         """Note the newest number that the gateway speaks of, on whichever lane or path."""
         self.head = max(self.head, head)
-        self.progress.head = max(self.progress.head, head)
+        if head > self.progress.head:
+            if self.progress.head <= self.progress.main:
+                self.progress.ahead_since = now.monotonic
+            self.progress.head = head
 
     def ping(self, number: int) -> Fetch:
         """Return a fetch that is answered at once, with nothing; nobody waits for it."""
@@ -246,11 +249,13 @@ class LogReading:
 
     def withheld_at(self) -> float:
         """Return when events that were announced on another connection should have come here."""
+        if self.lane is Lane.URGENT:  # most numbers are not its own
+            return math.inf
         oldest = next(iter(self.opens.values()), None)
         idle = oldest is None or oldest.fetch.limit_bytes == 0 or oldest.missed
         if idle or self.lookup or self.stores or self.progress.head <= self.seq:
             return math.inf
-        return self._asked_at() + WITHHELD_S
+        return max(self._asked_at(), self.progress.ahead_since) + WITHHELD_S
 
     def look_for_withheld(self, now: Instant) -> None:
         """Note events that were announced elsewhere while a fetch for them went unanswered."""

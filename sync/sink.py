@@ -300,7 +300,7 @@ class Sink:
             reading = self._readings.get(log_id)
             if reading is None:
                 reading = self._begin(hello, log)
-            reading.announce(log.head)
+            reading.announce(log.head, now)
             self._pump(reading, now)
 
     def _begin(self, hello: Hello, log: LogHead) -> LogReading:
@@ -332,7 +332,7 @@ class Sink:
             self._refused(reading, error, now)
             return
         waiting.answer = Answer(batch, entries, now)
-        reading.announce(batch.head)
+        reading.announce(batch.head, now)
         reading.measure(waiting, waiting.answer)
         self._advance(reading, now)
 

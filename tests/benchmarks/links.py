@@ -4,6 +4,7 @@ import asyncio
 import ipaddress
 import os
 import re
+import shutil
 from collections import deque
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
@@ -99,7 +100,7 @@ class SlowLink:
 
     @property
     def enter(self) -> list[str]:
-        return ["ip", "netns", "exec", self.name]
+        return [shutil.which("ip") or "ip", "netns", "exec", self.name]
 
     def received_bytes(self) -> int:
         """Return what came over the link to this side, headers and repetitions included."""

@@ -57,6 +57,35 @@ def test_a_bad_file_is_named_and_touches_no_other(tmp_path: Path) -> None:
         assert any(name in warning for warning in enrolment.warnings)
 
 
+def test_a_gateway_changes_its_key_with_both_taken_meanwhile(tmp_path: Path) -> None:
+    old, new = key(), key()
+    folder, next_file = tmp_path / "list", put(tmp_path, "next", new)
+    put(folder, "house-1", old)
+    enrolment = Enrolment(folder)
+    allow_list.enroll(folder, "house-1", next_file, replace=False, beside=True)
+    enrolment.scan()
+    assert (enrolment.name_of(old), enrolment.name_of(new)) == ("house-1", "house-1")
+    assert dict(enrolment.names) == {"house-1": old}
+    assert enrolment.warnings == ()
+    allow_list.enroll(folder, "house-1", next_file, replace=True)
+    enrolment.scan()
+    assert (enrolment.name_of(old), enrolment.name_of(new)) == (None, "house-1")
+    assert dict(enrolment.names) == {"house-1": new}
+
+
+def test_revoking_ends_the_next_key_too(tmp_path: Path) -> None:
+    old, new = key(), key()
+    folder = tmp_path / "list"
+    put(folder, "house-1", old)
+    allow_list.enroll(folder, "house-1", put(tmp_path, "n", new), replace=False, beside=True)
+    allow_list.revoke(folder, "house-1")
+    assert list(folder.iterdir()) == []
+    put(folder, "house-2.next", new)
+    enrolment = Enrolment(folder)
+    enrolment.scan()
+    assert enrolment.name_of(new) is None
+
+
 def test_of_two_names_with_one_key_the_first_keeps_it(tmp_path: Path) -> None:
     shared = key()
     put(tmp_path, "house-2", shared)
