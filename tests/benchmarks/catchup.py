@@ -76,7 +76,7 @@ async def backlog(
     """
     site = Site(folder)
     site.port = port or site.port
-    await site.prepare(sections or _IDLE_INPUT, bench=bool(sections))
+    await site.prepare(sections or IDLE_INPUT, bench=bool(sections))
     for file in (site.station_config, site.gateway_config):
         text = file.read_text().replace(f"127.0.0.1:{site.port}", f"{host}:{site.port}")
         if through and file is site.gateway_config:
@@ -93,7 +93,7 @@ async def backlog(
         yield site, station, gateway
 
 
-_IDLE_INPUT = """
+IDLE_INPUT = """
 [[bus]]
 id = "f"
 driver = "modbus-tcp"
