@@ -52,7 +52,7 @@ _QUERIES: Final = {
     Lane.URGENT: (_URGENT_SIZES, _URGENT_BODIES),
 }
 _GAPS: Final = """
-SELECT first, last, chain_after, why FROM gap WHERE last >= ? AND first <= ? ORDER BY first
+SELECT first, last, chain_before, chain_after, why FROM gap WHERE last >= ? AND first <= ? ORDER BY first
 """
 
 
@@ -126,10 +126,12 @@ class LogReader:
     def _declared(self, first: int, last: int) -> list[Gap]:
         gaps = []
         expected = first
-        for gap_first, gap_last, chain, why in self._connection.execute(_GAPS, (first, last)):
+        rows = self._connection.execute(_GAPS, (first, last))
+        for gap_first, gap_last, before, chain, why in rows:
             if gap_first > expected or gap_last > last:
                 break
-            gaps.append(Gap(expected, gap_last, chain, why))
+            known = before if gap_first == expected else b""
+            gaps.append(Gap(expected, gap_last, chain, why, known))
             expected = gap_last + 1
         if expected <= last:
             raise StoreCorrupt(

@@ -118,12 +118,16 @@ class Entry(msgspec.Struct, frozen=True, array_like=True):
 
 
 class Gap(msgspec.Struct, frozen=True, array_like=True):
-    """Numbers `first` to `last` are gone; the chain continues from `chain` at `last`."""
+    """Numbers `first` to `last` are gone; the chain continues from `chain` at `last`.
+
+    `before` is the chain value at `first - 1`, empty where that is not known.
+    """
 
     first: int
     last: int
     chain: bytes
     why: str
+    before: bytes = b""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -220,6 +220,8 @@ def _check_batch(batch: Batch) -> None:
         _check_numbers(gap.first, gap.last)
         _check_texts(gap.why)
         _check_chain(gap.chain)
+        if gap.before:
+            _check_chain(gap.before)
         if not 0 < gap.first <= gap.last:
             raise MalformedMessage("a gap that ends before it begins")
 

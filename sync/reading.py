@@ -358,7 +358,12 @@ class LogReading:
             self.oddities.append((Subkind.CHAIN_MISMATCH, text))
 
     def _place(self) -> Place:
-        return Place(seq=self.seq, chain=self.chain, anchored=self.anchored)
+        return Place(
+            seq=self.seq,
+            chain=self.chain,
+            anchored=self.anchored,
+            verified=self.progress.verified == self.boot_id,
+        )
 
     def measure(self, waiting: OpenFetch, answer: Answer) -> None:
         answer.size = messages.weight(answer.entries)

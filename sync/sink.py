@@ -29,7 +29,7 @@ from sync.pace import WINDOW_MAX
 from sync.peers import Admission, Notice
 from sync.progress import Progress
 from sync.reading import Answer, Load, LogReading, Lookup, OpenFetch, Store, Work
-from sync.verify import UNKNOWN_CHAIN, MissingCopy
+from sync.verify import UNKNOWN_CHAIN, MissingCopy, Unanchored
 from sync.vigil import ANSWER_S, SILENCE_S, Vigil
 
 __all__ = ["ANSWER_S", "RETRY_S", "SILENCE_S", "Sink", "SinkState"]
@@ -360,6 +360,8 @@ class Sink:
         match error:
             case LogRewound():
                 self._rewound(reading, str(error))
+            case Unanchored():
+                reading.begin_anew()
             case MissingCopy():
                 reading.whole_until = error.seq
                 reading.rewind()

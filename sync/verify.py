@@ -26,13 +26,21 @@ class MissingCopy(SyncError):  # noqa: N818 - the state has a name of its own
         self.seq = seq
 
 
+class Unanchored(SyncError):  # noqa: N818 - the state has a name of its own
+    """A gap comes next, and nothing shows that it continues the history that is held."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Place:
-    """Where the reading stands. `anchored`: an event after it was seen to continue its chain."""
+    """Where the reading stands. `anchored`: what comes after it was seen to continue its chain.
+
+    verified: it was, over another connection of this boot.
+    """
 
     seq: int
     chain: bytes
     anchored: bool
+    verified: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,7 +70,7 @@ def judge_main(
     """Check a batch of the main lane that begins after `place`.
 
     Raises `LogRewound` when its first event does not continue a place of ours that was not yet
-    anchored, `MissingCopy`, and `MalformedMessage` for numbers out of order.
+    anchored, `Unanchored` where a gap hides whether it does, `MissingCopy`, and `MalformedMessage` for numbers out of order.
     """
     if entries and not gaps and place.chain != UNKNOWN_CHAIN:
         count, chain = follow(place.chain, place.seq, entries)
@@ -80,6 +88,7 @@ def judge_main(
             undeclared.append(Gap(seq + 1, first - 1, UNKNOWN_CHAIN, UNDECLARED))
             chain = UNKNOWN_CHAIN
         if isinstance(item, Gap):
+            _check_gap(item, place, seq)
             seq, chain = item.last, item.chain
             continue
         body = _body(item, bare_through, copies)
@@ -114,6 +123,23 @@ def _straight(entries: tuple[Entry, ...], chain: bytes) -> Verdict:
         suspect=(),
         through=entries[-1].seq,
         chain=chain,
+    )
+
+
+def _check_gap(gap: Gap, place: Place, seq: int) -> None:
+    """Raise unless a gap continues our chain: behind it another history would look like ours."""
+    first = seq == place.seq and seq > 0 and not place.anchored
+    if not first or place.chain in {UNKNOWN_CHAIN, gap.before}:
+        return
+    if not gap.before:
+        if place.verified:
+            return
+        raise Unanchored(
+            f"numbers {gap.first} to {gap.last} are gone, and what was before as well"
+        )
+    raise LogRewound(
+        f"the gap from {gap.first} does not continue the history that is held",
+        hint="was the card cloned, or restored from an image?",
     )
 
 

@@ -13,7 +13,7 @@ from sync.messages import MalformedMessage, decode, encode, encode_entries, stam
 from sync.progress import Progress
 from sync.reading import Load, Lookup, Store
 from sync.sink import ANSWER_S, RETRY_S, SILENCE_S, Sink, SinkState
-from sync.verify import MissingCopy, Place, check_urgent, judge_main
+from sync.verify import MissingCopy, Place, Unanchored, check_urgent, judge_main
 from tests.sync.fakes import ListLedger, OneLog
 from tests.sync.world import GATEWAY, STATION, Trouble, World
 
@@ -440,6 +440,23 @@ def test_a_restored_card_is_named_and_both_histories_are_kept(new: int) -> None:
     world.run(5)
     assert world.log.acknowledged == {(STATION, "disk", lane): len(copy.rows) for lane in Lane}
     assert world.notices == []
+
+
+def test_a_gap_after_a_place_of_ours_has_to_continue_our_history() -> None:
+    ours, theirs = bytes([1]) * 16, bytes([2]) * 16
+    place = Place(seq=5, chain=ours, anchored=False)
+
+    def judged(place: Place, before: bytes) -> int:
+        gap = Gap(6, 9, theirs, "evicted", before)
+        return judge_main(place, [], [gap], bare_through=0, copies={}).through
+
+    assert judged(place, ours) == 9
+    with pytest.raises(LogRewound):
+        judged(place, theirs)
+    with pytest.raises(Unanchored):
+        judged(place, b"")
+    assert judged(Place(seq=5, chain=ours, anchored=False, verified=True), b"") == 9
+    assert judged(Place(seq=0, chain=genesis("disk"), anchored=False), b"") == 9
 
 
 def test_a_clone_is_told_to_forget_nothing_that_only_it_has() -> None:
