@@ -203,6 +203,8 @@ class Salvage:
 
     def _event(self, seq: int) -> Row | None:
         number, offset = divmod(seq, BLOCK)
+        if number not in self._blocks:
+            return None
         page = self._blocks[number][offset] >> 1
         if self._leaf[0] != page:
             assert self._file is not None  # noqa: S101 - open while it is offered
