@@ -345,6 +345,10 @@ class Hub:
             elif deadline is not None:
                 connection.sink.timeout(now)
                 self._follow(connection, tasks)
+        self._compare(now)
+
+    def _compare(self, now: Instant) -> None:
+        """Look at those who speak over more than one path, or as more than one."""
         for gateway in self._gateways.values():
             if len(gateway.connections) <= len(Lane):
                 continue  # one path, and nobody else who claims to be this gateway
