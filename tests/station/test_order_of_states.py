@@ -118,6 +118,7 @@ class Station:
         schema._bring_up(self.connection, None)
         self.register = Register()
         self.boots: set[str] = set()
+        self.commits = 0
 
     def hello(self, stamp: Stamp) -> None:
         number = self.register.gateway(self.connection, "g1")
@@ -126,6 +127,9 @@ class Station:
 
     def commit(self, commit: Commit) -> None:
         Recording(self.register, self.connection, "g1", commit, RECEIVED_US).run()
+        self.commits += 1
+        if self.commits % 3 == 0:  # a transaction ends
+            self.register.flush(self.connection)
 
     def deliver(self, lanes: Lanes, steps: random.Random, *, whole: bool = False) -> None:
         """Take a little of one lane, or all that is left of both."""
@@ -198,6 +202,7 @@ def live(acts: list[str], seed: int) -> Station:
     station.hello(gateway.stamp())
     for lanes in (gateway.disk, *([gateway.volatile] if gateway.volatile else [])):
         station.deliver(lanes, steps, whole=True)
+    station.register.flush(station.connection)
     return station
 
 
