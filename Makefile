@@ -48,7 +48,7 @@ format: $(READY)  ## write the one format
 	@$(BIN)/ruff format .
 	@$(BIN)/ruff check --fix .
 
-bench: $(READY)  ## measure latency, start and load; prints a table
+bench: $(READY)  ## measure beside goals and peers, one table (BENCH=catchup: one part; docs/performance.md)
 	@$(BIN)/python -m tests.benchmarks $(BENCH)
 
 soak: $(READY) programs  ## longer proofs on the real programs (SEEDS=10, about three minutes each)

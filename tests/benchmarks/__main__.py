@@ -1,116 +1,94 @@
-"""`make bench`: measure on this machine and print one table, medians beside their floor or peer."""
+"""`make bench`: measure on this machine and print one table, medians beside goal, floor and peers."""
 
 import argparse
-import asyncio
 import json
-import platform
-import sqlite3
-import statistics
-from importlib.metadata import version
+import subprocess
+import sys
+import tempfile
+import time
 from pathlib import Path
 
+import msgspec
 from rich.console import Console
-from rich.table import Table
 
-from tests.benchmarks import floor, latency, load
+from tests.benchmarks import calling, figures, machine, page
+from tests.benchmarks.figures import Measured
+from tests.benchmarks.parts import PARTS
 
-Row = tuple[str, str, str, str]
+ROOT = Path(__file__).parent.parent.parent
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="measure the product on this machine")
-    parser.add_argument("--quick", action="store_true", help="fewer repetitions")
-    parser.add_argument("--json", action="store_true", help="one JSON object instead of a table")
-    options = parser.parse_args()
-    few = options.quick
-    rows = [
-        *_latencies(100 if few else 400),
-        _start(3 if few else 7),
-        *asyncio.run(_polling(10 if few else 30, 1 if few else 3)),
-    ]
+    options = _options()
+    names = list(dict.fromkeys(options.parts)) or list(PARTS)
+    if not options.no_install:
+        _install()
+    clock = calling.Clock()
+    results: dict[str, Measured] = {}
+    with tempfile.TemporaryDirectory(prefix="nplus-bench") as scratch:
+        for index, name in enumerate(names, 1):
+            began = time.monotonic()
+            _say(f"{index}/{len(names)} {name} …")
+            results |= calling.call(name, PARTS[name], Path(scratch), clock, quick=options.quick)
+            _say(f"{index}/{len(names)} {name}: {time.monotonic() - began:.0f} s")
+    rows = [row for name in names for row in PARTS[name].rows]
+    facts = machine.facts()
     if options.json:
-        print(json.dumps({"machine": _machine(), "rows": rows}, ensure_ascii=False))
-        return
-    table = Table(title="N+ gateway on this machine", caption=_machine())
-    for column in ("figure", "measured", "goal", "beside it"):
-        table.add_column(column)
-    for row in rows:
-        table.add_row(*row)
-    Console().print(table)
+        told = {"machine": facts, "rows": _plain(rows, results)}
+        print(json.dumps(told, ensure_ascii=False, indent=1))
+    else:
+        Console(width=None if sys.stdout.isatty() else 180).print(
+            figures.table(rows, results, machine.caption(facts))
+        )
+    if options.write:
+        page.write(figures.markdown(rows, results, page.caption(facts, quick=options.quick)))
+    troubles = calling.failures(results)
+    for trouble in troubles:
+        _say(f"not measured: {trouble}")
+    sys.exit(1 if troubles else 0)
 
 
-def _latencies(count: int) -> list[Row]:
-    raw = _spread(floor.sqlite_commit(count))
-    beside = f"one raw SQLite commit: {raw}"
-    goal = "p50 ≤ 15 ms, p99 ≤ 100 ms"
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="make bench BENCH=…", description="measure the product on this machine"
+    )
+    parser.add_argument("parts", nargs="*", metavar="PART", help=", ".join(PARTS))
+    parser.add_argument("--quick", action="store_true", help="fewer and smaller runs")
+    parser.add_argument("--json", action="store_true", help="one JSON object instead of a table")
+    parser.add_argument("--write", action="store_true", help="put the table into the manual too")
+    parser.add_argument("--no-install", action="store_true", help="leave the peers as they are")
+    options = parser.parse_args()
+    if unknown := [name for name in options.parts if name not in PARTS]:
+        parser.error(f"no part is called {', '.join(unknown)}; known: {', '.join(PARTS)}")
+    if options.write and options.parts:
+        parser.error("--write takes a run of every part: leave the parts out")
+    return options
+
+
+def _plain(rows: list[figures.Row], results: dict[str, Measured]) -> list[dict[str, object]]:
     return [
-        (
-            "Contact ID, last byte → station's commit",
-            _spread(asyncio.run(latency.contact_id(count))),
-            goal,
-            beside,
-        ),
-        (
-            "contact, end of qualification → station's commit",
-            _spread(asyncio.run(latency.contact(count))),
-            goal,
-            beside,
-        ),
+        {
+            **msgspec.to_builtins(row),
+            **msgspec.to_builtins(results[row.name]),
+            "median": figures.median(results[row.name].values)
+            if results[row.name].values
+            else None,
+            "verdict": figures.verdict(row, results[row.name]),
+        }
+        for row in rows
     ]
 
 
-def _start(count: int) -> Row:
-    times = asyncio.run(load.first_scan(count))
-    measured = (
-        f"{statistics.median(times):.2f} s ({min(times):.2f}–{max(times):.2f}, {count} runs)"
-    )
-    return ("gateway start → first scan", measured, "≤ 2 s", "")
+def _install() -> None:
+    """Have the peers installed, or be told how; without them the bench goes on."""
+    lines = (ROOT / "requirements" / "debian-bench.txt").read_text().splitlines()
+    wanted = [line.split("#")[0].strip() for line in lines]
+    script = [str(ROOT / ".ci" / "packages"), "wanted", *filter(None, wanted)]
+    subprocess.run(script, check=False, stdout=sys.stderr)
 
 
-async def _polling(seconds: float, runs: int) -> list[Row]:
-    ours = [await load.polling(seconds) for _ in range(runs)]
-    peer = [await load.peer_polling(seconds) for _ in range(runs)]
-
-    def median(rows: list[dict[str, float]], key: str) -> float:
-        return statistics.median(row[key] for row in rows)
-
-    rate = f"{median(ours, 'rate'):.0f} answers/s"
-    return [
-        (
-            f"resident memory, 64 points in 8 units over TCP, {rate}",
-            f"{median(ours, 'resident_bytes') / 1e6:.0f} MB",
-            "≤ 60 MB",
-            "",
-        ),
-        (
-            f"processor, the same load, {runs} × {seconds:.0f} s",
-            f"{median(ours, 'core'):.1%} of a core",
-            "≤ 5 %",
-            f"pymodbus' client and the simulated module in one process: {median(peer, 'core'):.1%}",
-        ),
-    ]
-
-
-def _spread(seconds: list[float]) -> str:
-    ordered = sorted(seconds)
-    p50 = statistics.median(ordered)
-    p99 = ordered[min(len(ordered) - 1, round(0.99 * len(ordered)))]
-    return f"p50 {p50 * 1e3:.1f} ms, p99 {p99 * 1e3:.1f} ms, max {ordered[-1] * 1e3:.1f} ms (n={len(ordered)})"
-
-
-def _machine() -> str:
-    cpu = next(
-        (
-            line.partition(":")[2].strip()
-            for line in Path("/proc/cpuinfo").read_text().splitlines()
-            if line.startswith("model name")
-        ),
-        platform.machine(),
-    )
-    return (
-        f"{cpu}, {platform.system()} {platform.release()}, Python {platform.python_version()}, "
-        f"SQLite {sqlite3.sqlite_version}, pyzmq {version('pyzmq')}, pymodbus {version('pymodbus')}"
-    )
+def _say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":

@@ -24,3 +24,22 @@ def sqlite_commit(count: int) -> list[float]:
             connection.execute("COMMIT")
             result.append(time.monotonic() - started)
         return result
+
+
+def sqlite_rate(count: int, group: int) -> float:
+    """Return events a second of 115 bytes with `group` of them in each durable commit."""
+    with (
+        tempfile.TemporaryDirectory() as name,
+        closing(sqlite3.connect(Path(name) / "raw.db", isolation_level=None)) as connection,
+    ):
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute("PRAGMA synchronous = FULL")
+        connection.execute("CREATE TABLE event (seq INTEGER PRIMARY KEY, body BLOB) STRICT")
+        started = time.monotonic()
+        for _ in range(count // group):
+            connection.execute("BEGIN IMMEDIATE")
+            connection.executemany(
+                "INSERT INTO event (body) VALUES (?)", [(bytes(115),) for _ in range(group)]
+            )
+            connection.execute("COMMIT")
+        return count // group * group / (time.monotonic() - started)

@@ -4,21 +4,32 @@ import asyncio
 import json
 import sqlite3
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, closing
 from pathlib import Path
+from typing import Any
 
+from events.errors import NplusError
 from hil.parts.network import free_port
 from hil.parts.programs import Program, answer, find
+from sync.local_socket import request_one
 
 COMMIT_POLL_S = 0.0002
 
 
 class Site:
-    """Configuration files and keys under `folder`; the station's list read by its own file."""
+    """Configuration files and keys under `folder`; the station's list read by its own file.
 
-    def __init__(self, folder: Path) -> None:
+    host: where the station listens. inside: what goes before the gateway's command, to run it in
+    another network.
+    """
+
+    def __init__(
+        self, folder: Path, *, host: str = "127.0.0.1", inside: Sequence[str] = ()
+    ) -> None:
         self.folder = folder
+        self.host = host
+        self.inside = list(inside)
         self.port = free_port()
         self.station_config = folder / "station.toml"
         self.gateway_config = folder / "gateway.toml"
@@ -29,14 +40,14 @@ class Site:
         (folder / "gateways").mkdir()
         self.station_config.write_text(
             f'[station]\nname = "station"\ndata_dir = "station"\nkey_file = "station.key"\n'
-            f'listen = "127.0.0.1:{self.port}"\ngateways_dir = "gateways"\n'
+            f'listen = "{self.host}:{self.port}"\ngateways_dir = "gateways"\n'
             f'socket = "s.sock"\nlost_after_s = 90.0\n'
         )
         self.gateway_config.write_text(
             f'[gateway]\nname = "hall"\ndata_dir = "gateway"\nkey_file = "hall.key"\n'
             f'socket = "g.sock"\nbench = {json.dumps(bench)}\n\n'
             f'[[station]]\nname = "station"\npublic_key_file = "station.pub"\nrequired = true\n'
-            f'[[station.path]]\nname = "lan"\naddress = "tcp://127.0.0.1:{self.port}"\n\n{sections}'
+            f'[[station.path]]\nname = "lan"\naddress = "tcp://{self.host}:{self.port}"\n\n{sections}'
         )
         for command in (
             [find("nplus-station"), "keygen", "--out", str(folder), "--name", "station"],
@@ -59,8 +70,8 @@ class Site:
         return Program(command, log=self.folder / "station.log")
 
     def gateway(self) -> Program:
-        command = [find("nplus-gateway"), "run", "--config", str(self.gateway_config)]
-        return Program(command, log=self.folder / "gateway.log")
+        run = [find("nplus-gateway"), "run", "--config", str(self.gateway_config)]
+        return Program([*self.inside, *run], log=self.folder / "gateway.log")
 
     def ledger(self) -> "closing[sqlite3.Connection]":
         path = self.folder / "station" / "station.db"
@@ -73,6 +84,28 @@ class Site:
                 return int(connection.execute("SELECT count(*) FROM event").fetchone()[0])
         except sqlite3.OperationalError:
             return 0
+
+    def answering(self) -> bool:
+        """Tell whether the station's program answers."""
+        try:
+            request_one(self.folder / "s.sock", {"request": "status"})
+        except NplusError:
+            return False
+        return True
+
+    def stored(self) -> int:
+        """Return up to which number of the gateway's log the station holds every event."""
+        rows: list[dict[str, Any]] = request_one(self.folder / "s.sock", {"request": "gateways"})
+        return next((row["seq"] or 0 for row in rows if row["name"] == "hall"), 0)
+
+
+async def until(true: Callable[[], bool], what: str, *, within_s: float = 60.0) -> None:
+    """Wait until something is so. Raises `RuntimeError` with `what` when it takes too long."""
+    end = time.monotonic() + within_s
+    while not await asyncio.to_thread(true):
+        if time.monotonic() > end:
+            raise RuntimeError(f"not within {within_s:.0f} s: {what}")
+        await asyncio.sleep(0.02)
 
 
 @asynccontextmanager
