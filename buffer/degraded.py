@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from buffer.entries import Pending, pending
 from buffer.marks import StationMarks
+from buffer.memory import Memory
 from buffer.set_aside import SetAside
 from buffer.volatile import Held, VolatileLog
 from events.errors import StoreError
@@ -14,6 +15,7 @@ from events.model import Instant, Observation, Origin, Scalar, Stamp
 from events.replication import Lane
 
 STORE_POINT = "store"
+INITIAL = "initial"  # a level found at the start
 
 
 @dataclass(eq=False, slots=True)
@@ -90,6 +92,18 @@ class Degraded:
             if held.item.body not in self._stored
             and not self._marks.holds_for_all(held.seq, urgent=held.item.record.urgent)
         ]
+
+    def recall(self, memory: Memory) -> None:
+        """Leave out levels of the start that the log, which could not be read then, holds already.
+
+        The station may have got them from here, as news; the log does not get them twice.
+        """
+        for held in self.undelivered():
+            seen = held.item.record.observation
+            last = memory.latest(seen.point, seen.kind, seen.subkind, seen.condition)
+            was = last is not None and last.qualifier != Qualifier.RESTORE
+            if INITIAL in seen.flags and was == (seen.qualifier != Qualifier.RESTORE):
+                self._stored |= {held.item.body}
 
     def stored(self, bodies: set[bytes]) -> None:
         """Leave out events that the disk turned out to hold: only the answer was lost."""

@@ -35,6 +35,7 @@ class Disk:
     head: the log as of the newest commit, None while none was ever open.
     last_record: the newest record when the log was first opened.
     on_change: called after each commit and when another log is open.
+    on_recall: called with what the log remembered, before what was learned without it is added.
     on_set_aside: called when a file had to make room for a new one.
     on_evicted: called with what was thrown away to make room.
     on_trouble: called when the file turns out to be damaged or unusable.
@@ -50,6 +51,7 @@ class Disk:
         on_change: Callable[[], None],
         on_evicted: Callable[[Evicted], None],
         on_set_aside: Callable[[], None],
+        on_recall: Callable[[Memory], None],
         on_trouble: Callable[[StoreError], None],
     ) -> None:
         self.path = path
@@ -65,6 +67,7 @@ class Disk:
         self._clock = clock
         self._on_change = on_change
         self._on_set_aside = on_set_aside
+        self._on_recall = on_recall
         self._first_opening = True
         self._copying = False  # one checkpoint at a time: a later one must not overtake
         self._marks_changed = False
@@ -180,6 +183,8 @@ class Disk:
                 if record is not None:
                     self.memory.note(seq, record.observation, body)
         else:
+            if self.head is None:
+                self._on_recall(opened.memory)
             opened.memory.merge(self.memory)  # what was learned before this log was open
             self.memory = opened.memory
             self.marks.load(opened.marks)

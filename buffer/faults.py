@@ -1,9 +1,11 @@
 """SQLite's and the system's errors in the store's own words: translated here and nowhere else."""
 
 import errno
+import os
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Final
 
 from events.errors import (
@@ -59,10 +61,19 @@ HINTS: Final[dict[type[StoreError], str]] = {
 }
 
 
+def is_read_only(place: Path) -> bool:
+    """Tell whether the file system at a place takes no writes: mounted so, or turned so."""
+    try:
+        return bool(os.statvfs(place).f_flag & os.ST_RDONLY)
+    except OSError:
+        return False
+
+
 @contextmanager
-def translated(doing: str, *, opening: bool = False) -> Iterator[None]:
+def translated(doing: str, *, opening: bool = False, place: Path | None = None) -> Iterator[None]:
     """Turn what SQLite or the system raises while `doing` something into a `StoreError`.
 
+    `place`: where the file lies: an I/O error on a medium that turned read-only says just that.
     `opening`: a statement of ours that does not fit the file's tables means that these are damaged.
     """
     try:
@@ -72,6 +83,8 @@ def translated(doing: str, *, opening: bool = False) -> Iterator[None]:
         kind = _BY_RESULT_CODE.get(code & _PRIMARY_CODE, StoreError) if code else StoreError
         if (opening and code == sqlite3.SQLITE_ERROR) or str(error).startswith(_UNDECODABLE):
             kind = StoreCorrupt
+        if kind is StoreError and place is not None and is_read_only(place):
+            kind = StoreReadOnly
         raise kind(f"{doing}: {error}", hint=HINTS[kind]) from error
     except UnicodeDecodeError as error:  # SQLite's message quotes a damaged page, and Python fails
         raise StoreCorrupt(f"{doing}: {error.reason}", hint=HINTS[StoreCorrupt]) from error

@@ -271,7 +271,7 @@ class EventLog:
     def fold(self) -> None:
         """Fold the write-ahead log into the file; give pages back if the file is over its bound."""
         self._wal_written = 0  # also when it fails: tried again after as much again
-        with translated("cannot checkpoint the store"):
+        with translated("cannot checkpoint the store", place=self.path.parent):
             schema.pragma(self.connection, "wal_checkpoint(PASSIVE)")
             if self._rows.page_count() * schema.PAGE_BYTES > self.bound.file_bytes:
                 # A page per step, and no row to fetch: `execute` would stop after the first.
@@ -287,7 +287,7 @@ class EventLog:
 
     @contextmanager
     def _transaction(self, failing: str) -> Iterator[None]:
-        with translated(failing):
+        with translated(failing, place=self.path.parent):
             self.connection.execute("BEGIN IMMEDIATE")
             try:
                 yield

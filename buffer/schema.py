@@ -42,7 +42,7 @@ def connect(path: Path) -> sqlite3.Connection:
     The connection holds an exclusive lock from here on. Raises `StoreNewer`, `StoreCorrupt` for a
     file that is not a store, and whatever `StoreError` the medium deserves.
     """
-    with translated(f"cannot open the store {path}", opening=True):
+    with translated(f"cannot open the store {path}", opening=True, place=path.parent):
         path.parent.mkdir(parents=True, exist_ok=True)
         fresh = not path.exists()
         connection = sqlite3.connect(path, timeout=LOCK_TIMEOUT_S, isolation_level=None)

@@ -9,6 +9,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
 
+import msgspec
+
 from buffer.bound import BOUND_BYTES_DEFAULT, BOUND_BYTES_MIN, Bound, Room
 from buffer.clock import Clock
 from buffer.degraded import STORE_POINT, Voice
@@ -17,7 +19,7 @@ from buffer.entries import pending
 from buffer.eviction import Evicted
 from buffer.evictions import Evictions
 from buffer.log import FILE_NAME
-from buffer.memory import readable
+from buffer.memory import Memory, readable
 from buffer.recovery import Recovery
 from buffer.salvaging import Salvaging
 from buffer.unsent import OldestUnsent
@@ -26,6 +28,7 @@ from events.errors import StoreCorrupt, StoreError
 from events.kinds import Kind, Subkind, is_urgent
 from events.model import Event, Instant, Observation, Record, Stamp
 from events.replication import Entry, Lane, LogHead, Reading
+from events.watching import FIRST_START, since
 
 TAIL_BYTES: Final = 256 * 1024
 OK: Final = "ok"
@@ -52,6 +55,7 @@ class Store:
         required_stations: frozenset[str] = frozenset(),
         bound_bytes: int = BOUND_BYTES_DEFAULT,
     ) -> None:
+        self.opened_late = False  # drivers began without knowing what was last stored
         self._clock = clock
         self._urgent_points = urgent_points
         self._watchers: dict[object, Callable[[], None]] = {}
@@ -63,6 +67,7 @@ class Store:
             on_change=self._changed,
             on_evicted=self._note_evicted,
             on_set_aside=self._look_for_salvage,
+            on_recall=self._recall,
             on_trouble=self._heard_of_trouble,
         )
         voice = Voice(clock.stamp, urgent=STORE_POINT in urgent_points)
@@ -127,6 +132,8 @@ class Store:
         """
         if not observations:
             return
+        if self.opened_late:
+            observations = [self._corrected(seen) for seen in observations]
         stamp = self._clock.stamp(self._clock.now())
         items = [pending(seen, stamp, urgent=self._is_urgent(seen)) for seen in observations]
         urgent = any(item.record.urgent for item in items)
@@ -309,6 +316,15 @@ class Store:
 
     # ------------------------------------------------------------------ inside
 
+    def _corrected(self, seen: Observation) -> Observation:
+        """Say since when nobody watched: who reports it could not know, the log was not open."""
+        last = self._disk.last_record
+        first = seen.subkind == Subkind.UNWATCHED and seen.details.get("why") == FIRST_START
+        if not first or last is None:
+            return seen
+        details = seen.details | since(last, self._clock.boot_id)
+        return msgspec.structs.replace(seen, details=details)
+
     def _is_urgent(self, seen: Observation) -> bool:
         return is_urgent(seen.kind, configured=seen.point in self._urgent_points)
 
@@ -316,6 +332,11 @@ class Store:
         self._unsent.look()
         for changed in tuple(self._watchers.values()):
             changed()
+
+    def _recall(self, memory: Memory) -> None:
+        if self._recovery.degraded is not None:
+            self.opened_late = True
+            self._recovery.degraded.recall(memory)
 
     def _look_for_salvage(self) -> None:
         self._salvaging.look()

@@ -46,6 +46,7 @@ _SET_ASIDE_HINT = (
     "a newer program reads what it wrote: install it again and put the file back; a damaged one is"
     " read behind everything else and delivered as far as it can be: `status` says how far"
 )
+COMPARE_AFTER_S = 3.0  # what was refused is offered again every second: first that
 NO_SOCKET = "no status socket"
 
 
@@ -254,6 +255,7 @@ class Service:
         pause_s = BEAT_S if period_s is None else min(BEAT_S, period_s)
         state = ""
         silent_beats = 0
+        compare_at = float("inf")
         while True:
             silent_s = self._clock.now().monotonic - self._store.answered_at()
             if silent_s < WRITER_SILENT_S:
@@ -272,7 +274,13 @@ class Service:
                 say = self._log.info if state == "ok" else self._log.error
                 if state == "ok":
                     self._conditions.reread()
+                    if self._store.opened_late:
+                        compare_at = self._clock.now().monotonic + COMPARE_AFTER_S
                 say("store", state=state, text=store.get("text", ""), hint=store.get("hint", ""))
+            if self._clock.now().monotonic >= compare_at:
+                compare_at = float("inf")
+                for _, line in self._lines:
+                    line.compare_again()
             await asyncio.sleep(pause_s)
 
     def _name_set_aside(self, names: Sequence[str]) -> None:

@@ -32,6 +32,10 @@ LOOK_WHILE_DOWN_S = 0.05
 LOST = "lost"
 
 
+class _CompareAgain(Exception):  # noqa: N818 - no error: the driver is to be built anew
+    """Levels are compared with the last stored ones when a driver starts."""
+
+
 class Supervisor:
     """Runs one driver until cancelled. `build` makes it, at first and after each of its failures."""
 
@@ -42,6 +46,7 @@ class Supervisor:
         self._build = build
         self._conditions = conditions
         self._recollection = Recollection(memory)
+        self._again = asyncio.Event()
         self._context = Context(clock=clock, memory=self._recollection)
         self._clock = clock
         self._log = structlog.get_logger().bind(line=line)
@@ -82,6 +87,10 @@ class Supervisor:
             await asyncio.sleep(back_off_s)
             back_off_s = min(2 * back_off_s, BACK_OFF_MAX_S)
 
+    def compare_again(self) -> None:
+        """Build the driver anew: what it was built with knew nothing of the last stored levels."""
+        self._again.set()
+
     def status(self) -> dict[str, Any]:
         """Return the line's state, the driver's own account of it, and the counters."""
         return {
@@ -119,17 +128,29 @@ class Supervisor:
 
     async def _run_watched(self, driver: Driver, report: Report) -> None:
         async with asyncio.TaskGroup() as group:
-            watching = group.create_task(self._watch(driver))
+            beside = [
+                group.create_task(self._watch(driver)),
+                group.create_task(self._end_to_compare()),
+            ]
             try:
                 await driver.run(report)
             finally:
-                watching.cancel()
-        task = asyncio.current_task()
-        if task is not None and task.cancelling():
+                for task in beside:
+                    task.cancel()
+        own = asyncio.current_task()
+        if own is not None and own.cancelling():
             raise asyncio.CancelledError  # a driver that swallows it must not outlive us
+
+    async def _end_to_compare(self) -> None:
+        await self._again.wait()
+        self._again.clear()
+        raise _CompareAgain
 
     def _judge(self, error: Exception) -> None:
         causes = _leaves(error)
+        if any(isinstance(cause, _CompareAgain) for cause in causes):
+            self._driver = None
+            return
         defects = [cause for cause in causes if not isinstance(cause, (LinkError, StoreError))]
         if defects:
             self._note_failure(f"{type(defects[0]).__name__}: {defects[0]}", defects[0])

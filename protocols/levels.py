@@ -10,6 +10,7 @@ from typing import Protocol
 from events.calendar import rfc3339
 from events.kinds import Kind, Qualifier, Subkind
 from events.model import Instant, Observation, Record, Scalar
+from events.watching import since
 
 
 class Memory(Protocol):
@@ -54,16 +55,11 @@ def unwatched(
     microseconds; `from` is the last stored event, so the interval is at most that long. `why` is
     one of `first-start`, `stopped`, `killed`, `machine-restarted`.
     """
-    last = memory.last_record()
     to_us = round(now.monotonic * 1_000_000)
-    details: dict[str, Scalar] = {"why": _why(memory, last), "to_monotonic_us": to_us}
+    details: dict[str, Scalar] = {"to_monotonic_us": to_us}
     if now.wall is not None:
         details["to"] = rfc3339(round(now.wall * 1_000_000))
-    if last is not None:
-        details["from_monotonic_us"] = last.stamp.monotonic_us
-        details["from_boot_id"] = last.stamp.boot_id
-        if last.stamp.wall_us is not None:
-            details["from"] = rfc3339(last.stamp.wall_us)
+    details |= since(memory.last_record(), memory.boot_id)
     return Observation(
         point=point,
         kind=Kind.INFORMATION,
@@ -74,11 +70,3 @@ def unwatched(
         edge_us=to_us,
         details=details,
     )
-
-
-def _why(memory: Memory, last: Record | None) -> str:
-    if last is None:
-        return "first-start"
-    if (last.observation.kind, last.observation.subkind) == (Kind.STATUS, Subkind.STOPPED):
-        return "stopped"
-    return "killed" if last.stamp.boot_id == memory.boot_id else "machine-restarted"

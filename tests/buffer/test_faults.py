@@ -1,5 +1,8 @@
 import errno
+import os
 import sqlite3
+from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -68,4 +71,19 @@ def test_our_own_errors_pass_as_they_are() -> None:
 def test_errors_without_a_code_are_failures() -> None:
     with pytest.raises(StoreError) as caught, translated("cannot open"):
         raise sqlite3.ProgrammingError("closed")
+    assert type(caught.value) is StoreError
+
+
+def test_an_io_error_on_a_medium_that_takes_no_writes_is_read_only(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    flags = os.ST_RDONLY
+    monkeypatch.setattr("buffer.faults.os.statvfs", lambda _: SimpleNamespace(f_flag=flags))
+    error = sqlite3.OperationalError("disk I/O error")
+    error.sqlite_errorcode = sqlite3.SQLITE_IOERR_WRITE
+    with pytest.raises(StoreReadOnly), translated("cannot store", place=tmp_path):
+        raise error
+    flags = 0
+    with pytest.raises(StoreError) as caught, translated("cannot store", place=tmp_path):
+        raise error
     assert type(caught.value) is StoreError

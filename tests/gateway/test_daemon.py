@@ -271,6 +271,47 @@ def test_a_locked_store_is_told_and_stops_nobody(tmp_path: Path) -> None:
     play(tmp_path, locked)
 
 
+def test_levels_are_compared_once_a_locked_store_can_be_read(tmp_path: Path) -> None:
+    """Nothing that was stored active is stored again, and what came to rest meanwhile is told."""
+
+    async def story(site: Site) -> None:
+        await site.start()
+        site.pins.set("lobby/panic", on=True)
+        await site.event("panic", "new")
+        await site.stop()
+        (file,) = (site.folder / "data").glob("*.db")
+        holder = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-c", HOLDER, str(file)), stdout=asyncio.subprocess.PIPE
+        )
+        assert holder.stdout is not None
+        await holder.stdout.readline()
+        try:
+            await site.start()
+            assert (await site.status())["store"]["state"] == "locked"
+            await asyncio.sleep(1)
+        finally:
+            holder.kill()
+            await holder.wait()
+
+        async def well() -> bool:
+            return bool((await site.status())["store"]["state"] == "ok")
+
+        await site.until(well)
+        await asyncio.sleep(6)  # levels are compared behind what was held back
+        events = await site.events()
+        assert [e["qualifier"] for e in events if e["subkind"] == "panic"] == ["new"]
+        intervals = [e for e in events if e["subkind"] == "unwatched"]
+        firsts = [e for e in intervals if e["details"]["why"] == "first-start"]
+        points = {e["point"] for e in intervals}
+        assert len(firsts) == len(points)
+        assert len(intervals) >= 2 * len(points)
+        site.pins.set("lobby/panic", on=False)
+        await site.event("panic", "restore")
+        assert await site.stop() == 0
+
+    play(tmp_path, story)
+
+
 def test_a_folder_that_takes_no_writes_is_told_and_stops_nobody(tmp_path: Path) -> None:
     (tmp_path / "data").write_text("in the way")
 
