@@ -11,7 +11,15 @@ from typing import Annotated, Any
 import typer
 
 from events import __version__
-from events.errors import EX_CONFIG, EX_USAGE, ConfigError, Fault, NplusError
+from events.errors import (
+    EX_CONFIG,
+    EX_DATAERR,
+    EX_USAGE,
+    ConfigError,
+    Fault,
+    NplusError,
+    UsageError,
+)
 
 CLICK_USAGE = 2  # what Typer exits with when it does not understand the command line
 INTERRUPTED = 130
@@ -241,6 +249,53 @@ def events(
         )
     except following.ReaderGone:
         following.leave_quietly()
+
+
+@app.command()
+def verify(
+    config: ConfigOption,
+    gateway: Annotated[
+        str | None, typer.Argument(metavar="[GATEWAY]", help="Only the logs of this gateway.")
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Recompute the chain over everything that is stored. Needs no running station."""
+    from dataclasses import asdict
+
+    from station import verification
+    from station.config import load
+
+    def progress(name: str, seq: int) -> None:
+        if not as_json and sys.stderr.isatty():
+            typer.echo(f"\r{name}: {seq}", err=True, nl=False)
+
+    verdicts = verification.verify(load(config, places=False).data_dir, gateway, progress)
+    if gateway is not None and not verdicts:
+        raise UsageError(
+            f"nothing is stored of a gateway {gateway!r}",
+            hint="`nplus-station gateways` names those that are known",
+        )
+    if as_json:
+        _print_json([asdict(verdict) for verdict in verdicts])
+    else:
+        from station.views import show_verdicts
+
+        show_verdicts(verdicts)
+    if any(verdict.misfits for verdict in verdicts):
+        raise typer.Exit(EX_DATAERR)
+
+
+@app.command()
+def snapshot(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="The copy to make.")],
+    config: ConfigOption,
+) -> None:
+    """Copy the ledger to a file, for a backup, while the station goes on."""
+    from station import backup
+    from station.config import load
+
+    n = backup.snapshot(load(config, places=False).data_dir, file.absolute())
+    typer.echo(f"{file}: everything up to n {n}")
 
 
 def _ask(config: Path, message: dict[str, Any]) -> Any:

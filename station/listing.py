@@ -44,11 +44,7 @@ class Listing:
 
     def __init__(self, directory: Path) -> None:
         self._file = directory / FILE_NAME
-        if not _exists(self._file):
-            raise UnavailableError(
-                f"there is no ledger in {directory}",
-                hint="start the station with `nplus-station run --config FILE`",
-            )
+        require_ledger(directory)
         self._connection, self.still = open_reader(directory)
         self._clocks: dict[tuple[str, str], BootClock] = {}
 
@@ -175,6 +171,15 @@ def _whole(struct: msgspec.Struct) -> dict[str, Any]:
 
 def _time(wall_us: int | None) -> str | None:
     return None if wall_us is None else rfc3339(wall_us)
+
+
+def require_ledger(directory: Path) -> None:
+    """Raise `UnavailableError` where no station has stored anything yet."""
+    if not _exists(directory / FILE_NAME):
+        raise UnavailableError(
+            f"there is no ledger in {directory}",
+            hint="start the station with `nplus-station run --config FILE`",
+        )
 
 
 def _exists(file: Path) -> bool:

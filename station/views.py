@@ -15,6 +15,7 @@ from rich.text import Text
 
 from events.errors import Fault
 from events.kinds import Kind, Qualifier, shown_kind
+from station.verification import LogVerdict
 
 TEXT_LENGTH_SHOWN = 120
 
@@ -116,6 +117,22 @@ def _span(seconds: float) -> str:
     days, hours = divmod(hours, 24)
     clock = f"{hours:02}:{minutes:02}:{rest:02}"
     return f"{days} d {clock}" if days else clock
+
+
+def show_verdicts(verdicts: Sequence[LogVerdict]) -> None:
+    """Print what a verification of the ledger found."""
+    console = Console(highlight=False)
+    for verdict in verdicts:
+        good = not verdict.misfits
+        text = Text("● " if good else "✖ ", style="green" if good else "bold white on red")
+        text.append(plain(f"{verdict.gateway} {verdict.log_id}"), style="bold")
+        text.append(f": {verdict.checked} events fit, {verdict.unchecked} cannot be checked,")
+        text.append(f" {verdict.gaps} numbers gone, {verdict.misfits} faults")
+        console.print(text, soft_wrap=True)
+        for misfit in verdict.first:
+            console.print(f"    number {misfit.seq} {misfit.why}", soft_wrap=True)
+    if not verdicts:
+        console.print("Nothing is stored yet.")
 
 
 def show_status(status: Mapping[str, Any]) -> None:

@@ -2,7 +2,9 @@ import json
 import os
 import pty
 import re
+import sqlite3
 import subprocess
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -30,6 +32,26 @@ def test_without_a_ledger_or_a_station_the_answer_is_69_and_a_hint(site: Site) -
         done = site.command(*words)
         assert (done.returncode, done.stdout) == (69, "")
         assert "start" in done.stderr
+
+
+def test_verify_names_what_does_not_fit_and_a_snapshot_can_be_verified_too(site: Site) -> None:
+    for words in (["verify"], ["snapshot", str(site.folder / "copy.db")]):
+        assert site.command(*words).returncode == 69
+    fill(site, ("building-1", alarm("a")), ("building-1", alarm("b")), ("building-2", alarm("c")))
+    good = site.command("verify")
+    assert (good.returncode, good.stdout.count("0 faults")) == (0, 2)
+    copy = site.folder / "copy.db"
+    assert "up to n 3" in site.command("snapshot", str(copy)).stdout
+    assert site.command("snapshot", str(copy)).returncode == 73
+    assert site.command("verify", "nobody").returncode == 64
+    with closing(sqlite3.connect(site.folder / "data" / "station.db")) as connection, connection:
+        connection.execute("UPDATE event SET chain = zeroblob(16) WHERE n = 2")
+    bad = site.command("verify", "building-1", "--json")
+    (told,) = json.loads(bad.stdout)
+    assert bad.returncode == 65
+    assert (told["misfits"], told["first"][0]["seq"]) == (1, 2)
+    copy.replace(site.folder / "data" / "station.db")
+    assert site.command("verify").returncode == 0
 
 
 def test_check_says_every_fault_with_its_line_in_words_and_in_json(site: Site) -> None:
