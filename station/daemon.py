@@ -6,8 +6,10 @@ and the gateways keep what was not acknowledged.
 
 import asyncio
 import os
+import resource
 import signal
 import sys
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 
@@ -39,9 +41,17 @@ def run(file: Path) -> int:
     config = load(file)
     service_log.configure()
     sys.setswitchinterval(SWITCH_S)
+    _take_every_descriptor()
     sys.excepthook = _end_on_defect
     asyncio.run(_until_signalled(config))
     return 0
+
+
+def _take_every_descriptor() -> None:
+    """Each gateway takes two or more descriptors: the usual 1,024 would end at 500 gateways."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with suppress(ValueError, OSError):  # then there are fewer gateways
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 async def _until_signalled(config: StationConfig) -> None:

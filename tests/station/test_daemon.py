@@ -1,4 +1,5 @@
 import asyncio
+import resource
 import signal
 import socket
 import sqlite3
@@ -411,3 +412,14 @@ def test_many_lost_at_once_are_one_event_over_a_restart_of_the_station(tmp_path:
     assert len(told) <= 5
     assert named() == set(names)
     assert of(site.events(), "gateway-lost") == []
+
+
+def test_a_station_takes_as_many_descriptors_as_it_may(tmp_path: Path) -> None:
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (512, most))
+    try:
+        with Site(tmp_path).station() as station:
+            assert resource.prlimit(station.process.pid, resource.RLIMIT_NOFILE) == (most, most)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
