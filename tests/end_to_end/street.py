@@ -14,6 +14,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from events.errors import UnavailableError
 from events.kinds import Qualifier
 from hil.account import Account, Book, settle
 from hil.books import Era, panel_book
@@ -156,6 +157,10 @@ class Street:
             for house in self.houses:
                 await house.accepted.wait()
 
+    async def open_station(self) -> None:
+        """Start the station alone."""
+        await self._stack.enter_async_context(self.station)
+
     async def talk(self) -> None:
         """Let every panel talk, until cancelled."""
         while True:
@@ -175,12 +180,19 @@ class Street:
         now_s = time.monotonic()
         return [house.book(now_s) for house in self.houses]
 
-    async def settled(self, within_s: float = 60.0) -> Account:
-        """Return the account as soon as it is right, or as it is at the end of the time."""
+    async def settled(self, within_s: float = 60.0, at_least: int = 0) -> Account:
+        """Return the account as soon as it is right, or as it is at the end of the time.
+
+        at_least: how many events the station must have before that.
+        """
         end_s = time.monotonic() + within_s
         while True:
-            account = settle(self.books(), await self.ledger.whole())
-            if account.ok or time.monotonic() > end_s:
+            try:
+                rows = await self.ledger.whole()
+            except UnavailableError:  # the station has not made its ledger yet
+                rows = []
+            account = settle(self.books(), rows)
+            if (account.ok and len(rows) >= at_least) or time.monotonic() > end_s:
                 return account
             await asyncio.sleep(0.5)
 
