@@ -53,6 +53,7 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
     kind: str
     qualifier: str
     received_at: str
+    stamped_at: str | None = None
     log_id: str | None = None
     seq: int | None = None
     subkind: str = ""
@@ -201,22 +202,28 @@ def settle(books: Sequence[Book], rows: Sequence[Row]) -> Account:
 class _Histories:
     """The rows of every point, in the order of the gateway's numbers, each handed out once.
 
-    A gateway may have had several logs; they follow each other as the station first met them.
+    A gateway may have several logs, one after the other or, while its disk was out, two at once:
+    within a log its numbers order the rows, between logs the gateway's clock does, and where that
+    was not set the order in which the station first met them.
     """
 
     def __init__(self, rows: Sequence[Row]) -> None:
         met: dict[tuple[str | None, str | None], int] = {}
         for row in sorted(rows, key=lambda row: row.n):
             met.setdefault((row.gateway, row.log_id), len(met))
+        numbered = sorted(
+            rows, key=lambda row: (met[row.gateway, row.log_id], row.seq or 0, row.n)
+        )
+        newest: dict[int, str] = {}  # of each log, so that the clock never parts its numbers
+        self._order: dict[int, tuple[str, int, int]] = {}
+        for place, row in enumerate(numbered):
+            log = met[row.gateway, row.log_id]
+            newest[log] = max(newest.get(log, ""), row.stamped_at or "")
+            self._order[id(row)] = (newest[log], log, place)
         self._rows: dict[tuple[str | None, str], list[Row]] = defaultdict(list)
-        from_devices = [row for row in rows if row.log_id is not None]
-        for row in sorted(
-            from_devices, key=lambda row: (met[row.gateway, row.log_id], row.seq or 0, row.n)
-        ):
-            self._rows[row.gateway, row.point].append(row)
-        self._order = {
-            id(row): (met[row.gateway, row.log_id], row.seq or 0, row.n) for row in rows
-        }
+        for row in sorted(numbered, key=lambda row: self._order[id(row)]):
+            if row.log_id is not None:
+                self._rows[row.gateway, row.point].append(row)
 
     def take(self, book: Book) -> list[Row]:
         """Return the rows that a book must explain."""
@@ -327,13 +334,21 @@ def _repeated_numbers(rows: Sequence[Row]) -> Iterable[Finding]:
 
 
 def _missing_numbers(rows: Sequence[Row]) -> Iterable[Finding]:
-    """Name numbers of a log that the station does not hold, though it holds later ones."""
+    """Name numbers of a log that the station does not hold, though it holds later ones.
+
+    An event that was in a gateway's memory may get a number on its disk as well: the station knows
+    it again and shows it once, where it came first. Its second number is not missing.
+    """
     logs: dict[tuple[str | None, str], set[int]] = defaultdict(set)
+    second = Counter(row.gateway for row in rows if row.volatile)
     for row in rows:
         if row.log_id is not None and row.seq is not None and not row.volatile:
             logs[row.gateway, row.log_id].add(row.seq)
     for (gateway, log_id), held in logs.items():
-        for seq in sorted(set(range(1, max(held) + 1)) - held):
+        missing = sorted(set(range(1, max(held) + 1)) - held)
+        if len(missing) <= second[gateway]:
+            continue
+        for seq in missing:
             text = f"number {seq} of log {log_id} is missing"
             yield Finding(fault="number", gateway=gateway or "", device="", text=text)
 

@@ -90,7 +90,7 @@ def held(file: Path, hold_s: float) -> Story:
             await program.start()
             await talk_for(street, hold_s)
             assert program.running, program.last_words()
-        await talk_for(street, 2.0)
+        await talk_for(street, 5.0)
         assert program.running, program.last_words()
 
     return story

@@ -366,3 +366,45 @@ def test_percentiles_are_nearest_rank(percent: int, value: int) -> None:
 
 def test_a_single_value_is_every_percentile() -> None:
     assert percentile([7.0], 50) == percentile([7.0], 99) == 7.0
+
+
+def kept_in_memory(*, moments: tuple[str, str, str, str], last: int) -> list[Row]:
+    """Return what the station lists after a disk was out: numbers 1, memory 1 and 2, then `last`."""
+    places = [("disk", 1), ("memory", 1), ("memory", 2), ("disk", last)]
+    return [
+        Row(
+            n=n + 1,
+            gateway=GATEWAYS[0],
+            point="button-0",
+            kind="alarm",
+            subkind="panic",
+            qualifier="restore" if n % 2 else "new",
+            received_at=rfc3339(1_800_000_000_000_000),
+            stamped_at=moments[n],
+            log_id=log_id,
+            seq=seq,
+            volatile=log_id == "memory",
+        )
+        for n, (log_id, seq) in enumerate(places)
+    ]
+
+
+def four_presses() -> list[Book]:
+    qualifiers = ("new", "restore", "new", "restore")
+    signals = tuple(signal("button-0", each, at=1.8e9 + n) for n, each in enumerate(qualifiers))
+    return [book(GATEWAYS[0], "button-0", signals)]
+
+
+def test_a_log_in_memory_stands_between_two_parts_of_the_log_on_disk() -> None:
+    at = ("2026-01-01T00:00:01.000Z", "2026-01-01T00:00:02.000Z", "2026-01-01T00:00:03.000Z")
+    rows = kept_in_memory(moments=(*at, "2026-01-01T00:00:04.000Z"), last=4)
+    account = settle(four_presses(), rows)  # 2 and 3 on disk were 1 and 2 in memory
+    assert account.ok, account.findings
+
+
+def test_more_numbers_are_missing_than_were_in_memory() -> None:
+    at = ("2026-01-01T00:00:01.000Z", "2026-01-01T00:00:02.000Z", "2026-01-01T00:00:03.000Z")
+    rows = kept_in_memory(moments=(*at, "2026-01-01T00:00:04.000Z"), last=5)
+    account = settle(four_presses(), rows)
+    assert account.numbers_missing == 3
+    assert not account.ok
