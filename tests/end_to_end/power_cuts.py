@@ -22,10 +22,10 @@ from pathlib import Path
 
 import msgspec
 
+from buffer.eviction import TRIMMED
 from events.errors import NplusError
 from events.replication import Entry, Lane
 from events.wire import decode
-from buffer.log import TRIMMED
 from hil.parts.disks import CuttableDisk
 from hil.parts.volatile_disk import POLICIES
 from station.schema import open_reader
