@@ -14,7 +14,7 @@ from typing import Self
 
 from hil.parts.volatile_disk import Policy
 
-PROGRAMS = ("losetup", "mkfs.ext4", "mount", "umount")
+PROGRAMS = ("blockdev", "mkfs.ext4", "mount", "umount")
 DEVICES = ("/dev/fuse", "/dev/loop-control")
 DISK_BYTES = 32 * 1024 * 1024
 _FORMAT = ("mkfs.ext4", "-q", "-E", "nodiscard,lazy_itable_init=0", "-J", "size=4")
@@ -87,7 +87,15 @@ class CuttableDisk:
 
 def _mount(file: Path, place: Path) -> None:
     place.mkdir(exist_ok=True)
+    _let_loops_be_written()
     _run("mount", "-o", "loop", str(file), str(place))
+
+
+def _let_loops_be_written() -> None:
+    """Undo what `blockdev --setro` leaves on a loop device after its file is gone."""
+    for flag in Path("/sys/block").glob("loop*/ro"):
+        if flag.read_text().strip() == "1" and not (flag.parent / "loop").exists():
+            _run("blockdev", "--setrw", f"/dev/{flag.parent.name}")
 
 
 def _run(*command: str) -> None:
