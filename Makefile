@@ -8,6 +8,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 PYTEST := $(BIN)/python -m pytest
+SOAK_PARTS := cuts kills network starts chaos rest
 
 .DEFAULT_GOAL := help
 .PHONY: help setup programs demo test check format bench soak image-test lock clean
@@ -51,9 +52,8 @@ format: $(READY)  ## write the one format
 bench: $(READY)  ## measure beside goals and peers, one table (BENCH=catchup: one part; docs/performance.md)
 	@$(BIN)/python -m tests.benchmarks $(BENCH)
 
-soak: $(READY) programs  ## longer proofs on the real programs (SEEDS=10, about three minutes each)
-	@SOAK_SEEDS=$(or $(SEEDS),10) $(PYTEST) -m soak -s -o faulthandler_timeout=0 tests
-	@$(BIN)/python -m tests.proofs record soak
+soak: $(READY) programs  ## longer proofs on the real programs (PARTS="cuts kills network starts chaos rest")
+	@for part in $(or $(PARTS),$(SOAK_PARTS)); do $(BIN)/python -m tests.proofs soak $$part || exit; done
 
 image-test: $(READY)  ## the pin factory on a real gpiochip in an emulated arm64 machine (a few minutes)
 	@./.ci/packages required $$(grep -vE '^\s*(#|$$)' requirements/debian-image.txt | cut -d' ' -f1)

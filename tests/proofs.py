@@ -1,28 +1,40 @@
 """Long proofs are remembered by the git trees that they proved, and run again when those differ.
 
-`python -m tests.proofs record NAME` after a proof passed; `stale NAME` exits 0 when it must run.
+`python -m tests.proofs record NAME` after a proof passed; `stale NAME` exits 0 when it must run;
+`soak PART` runs a part of the soak and records `soak-PART`.
 """
 
 import json
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
+PRODUCT = ["events", "protocols", "buffer", "sync", "gateway", "station"]
+RIGS = ["hil", "tests/end_to_end", "requirements"]
 FOLDERS = {
     "image-test": ["events", "protocols", "image", "tests/image", "requirements"],
-    "soak": [
-        "events",
-        "protocols",
-        "buffer",
-        "sync",
-        "gateway",
-        "station",
-        "hil",
-        "tests/end_to_end",
-        "requirements",
-    ],
+    "soak-cuts": ["events", "buffer", "sync", "station", "tests/buffer", "tests/station", *RIGS],
+    "soak-kills": [*PRODUCT, *RIGS],
+    "soak-network": [*PRODUCT, *RIGS],
+    "soak-starts": [*PRODUCT, *RIGS],
+    "soak-chaos": [*PRODUCT, *RIGS],
+    "soak-rest": [*PRODUCT, "hil", "tests/gateway", "tests/station", "requirements"],
 }
+
+END_TO_END = "tests/end_to_end"
+SOAKS = {
+    "cuts": [f"{END_TO_END}/test_power_cuts.py"],
+    "kills": [f"{END_TO_END}/test_kills.py"],
+    "network": [f"{END_TO_END}/test_network_faults.py"],
+    "starts": [f"{END_TO_END}/test_starts_and_stops.py"],
+    "chaos": [f"{END_TO_END}/test_chaos.py"],
+    "rest": ["tests", f"--ignore={END_TO_END}"],
+}
+"""The parts of `make soak`: what pytest is told to run."""
+
+PART_WITHIN_S = 1200.0
 
 
 def trees(name: str) -> dict[str, str]:
@@ -59,7 +71,22 @@ def _changed(name: str) -> bool:
     return any(line[1] != " " for line in listing.splitlines())
 
 
+def soak(part: str) -> int:
+    """Run one part of the soak, print its seconds, and remember it if it passed."""
+    begin_s = time.monotonic()
+    # Two at once, since most of each is waiting; what the rigs print is shown at the end.
+    how = ["-m", "soak", "-n", "2", "--dist", "loadgroup", "-rP", "-o", "faulthandler_timeout=0"]
+    command = [sys.executable, "-m", "pytest", *how, *SOAKS[part]]
+    status = subprocess.run(command, cwd=ROOT, check=False, timeout=PART_WITHIN_S).returncode
+    print(f"== soak, {part}: {time.monotonic() - begin_s:.0f} s", flush=True)
+    if status == 0:
+        main("record", f"soak-{part}")  # what is not committed is not remembered
+    return status
+
+
 def main(verb: str, name: str) -> int:
+    if verb == "soak":
+        return soak(name)
     path = ROOT / "tests" / "proofs" / f"{name}.json"
     if verb == "record":
         if _changed(name):
