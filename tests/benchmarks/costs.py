@@ -46,7 +46,7 @@ async def alarm_writes(count: int, pause_s: float) -> dict[str, float]:
             return {"bytes_per_alarm": wrote / came, "alarms": float(came)}
 
 
-async def idle(seconds: float) -> dict[str, float]:
+async def idle(seconds: float, *, metered: bool = False) -> dict[str, float]:
     """Return what a connected gateway without events writes and sends, for a day.
 
     Extrapolated from `seconds`. The line's bytes are counted on its device: every header, both ways.
@@ -55,7 +55,7 @@ async def idle(seconds: float) -> dict[str, float]:
         folder = Path(name)
         async with (
             line(folder) as link,
-            full_site(folder, None, link) as (site, _),
+            full_site(folder, None, link, metered=metered) as (site, _),
             draining(site) as (_, gateway),
         ):
             await asyncio.sleep(2 * SETTLE_S)

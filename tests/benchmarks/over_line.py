@@ -6,6 +6,7 @@ import tempfile
 import time
 from collections.abc import AsyncIterator, Callable, Generator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 from buffer.bound import Bound
@@ -21,7 +22,7 @@ from tests.benchmarks.site import COMMIT_POLL_S, Site, until
 POINT = "door"
 QUALIFY_S = 0.05
 POLL_S = 0.05
-STARTED_WITHIN_S = 60.0
+WARM_UP_S = 5.0  # until the sizes of fetches fit the line
 STALLED_S = 60.0
 PIECE_BYTES = 24 * 1024  # what packs into about 200 ms of 256 kbit/s
 SAMPLE_EVENTS = 5000
@@ -40,11 +41,11 @@ def filled(scratch: Path, events: int) -> Path:
 
 @asynccontextmanager
 async def full_site(
-    folder: Path, store: Path | None, link: Link | None = None
+    folder: Path, store: Path | None, link: Link | None = None, *, metered: bool = False
 ) -> AsyncIterator[tuple[Site, PinBoard]]:
     """Prepare a site whose gateway holds a copy of `store` and watches one alarm contact."""
     host, inside = (STATION, link.inside) if link else ("127.0.0.1", ())
-    site = Site(folder, host=host, inside=inside)
+    site = Site(folder, host=host, inside=inside, metered=metered)
     await site.prepare(
         f'[gpio]\nfactory = "bench"\nbench_socket = "{folder}/pins"\n'
         f'[[gpio.point]]\nid = "{POINT}"\nline = "GPIO5"\ncontact = "no"\nkind = "alarm"\n'
@@ -101,26 +102,18 @@ async def loopback(scratch: Path, events: int) -> dict[str, float]:
 
 
 async def over_line(
-    scratch: Path,
-    *,
-    events: int,
-    within_s: float,
-    rate_kbit: int = 0,
-    loss: float = 0.0,
-    round_trip_s: float = 0.0,
+    scratch: Path, *, events: int, within_s: float, round_trip_s: float
 ) -> dict[str, float]:
-    """Drain a store over a line; return rate and what the line carried meanwhile."""
-    store = filled(scratch, events)
+    """Drain a store over a long way, at most for so long; return what `rate` does."""
+    store = await asyncio.to_thread(filled, scratch, events)
     with tempfile.TemporaryDirectory(prefix="bench") as name:
         folder = Path(name)
         async with (
-            line(folder, rate_kbit=rate_kbit, loss=loss, round_trip_s=round_trip_s) as link,
+            line(folder, round_trip_s=round_trip_s) as link,
             full_site(folder, store, link) as (site, _),
             draining(site),
         ):
-            before = link.carried_bytes()
-            result = await rate(site, events=events, within_s=within_s)
-            return result | {"carried_bytes": float(link.carried_bytes() - before)}
+            return await rate(site, events=events, within_s=within_s)
 
 
 def packed_bytes_per_event(
@@ -149,6 +142,15 @@ def _whole(slices: Generator[None, None, Reading]) -> Reading:
             return reading
 
 
+@dataclass(frozen=True, slots=True)
+class Alarms:
+    """delays_s: of each alarm. rate: events a second that were stored meanwhile."""
+
+    delays_s: list[float]
+    rate: float
+    elapsed_s: float
+
+
 async def alarms(
     scratch: Path,
     *,
@@ -157,26 +159,30 @@ async def alarms(
     pause_s: float,
     rate_kbit: int = 0,
     loss: float = 0.0,
-) -> dict[str, list[float]]:
-    """Return seconds from a contact's change, qualified, to its commit, while a store drains.
+) -> Alarms:
+    """Raise alarms while a store drains, over a line where a rate is given.
 
-    Stops at `count` alarms or when the backlog is gone. `left` is what the station lacked then.
+    A delay is from a contact's change, qualified, to the station's commit. Ends at `count` alarms
+    or with the backlog.
     """
-    store = filled(scratch, events)
+    store = await asyncio.to_thread(filled, scratch, events)
     with tempfile.TemporaryDirectory(prefix="bench") as name:
         folder = Path(name)
         async with AsyncExitStack() as stack:
             link = None
             if rate_kbit:
-                link = await stack.enter_async_context(
-                    line(folder, rate_kbit=rate_kbit, loss=loss)
-                )
+                shaped = line(folder, rate_kbit=rate_kbit, loss=loss)
+                link = await stack.enter_async_context(shaped)
             site, board = await stack.enter_async_context(full_site(folder, store, link))
             await stack.enter_async_context(draining(site))
             await until(lambda: board.watched, "a gateway that watches its contact")
-            times = await _raise_alarms(site, board, events, count, pause_s)
-            left = max(0, events - await asyncio.to_thread(site.stored))
-            return {"seconds": times, "left": [float(left)]}
+            if link:
+                await asyncio.sleep(WARM_UP_S)
+            held, began = await asyncio.to_thread(site.stored), time.monotonic()
+            delays = await _raise_alarms(site, board, events, count, pause_s)
+            elapsed = time.monotonic() - began
+            rate = (await asyncio.to_thread(site.stored) - held) / elapsed
+            return Alarms(delays, rate, elapsed)
 
 
 async def _raise_alarms(

@@ -15,7 +15,7 @@ from tests.benchmarks.figures import Beside, Goal, Measured, Row, median, quanti
 from tests.benchmarks.peers import tools
 
 EVENTS = 1_000_000
-PEER_EVENTS = 50_000
+PEER_EVENTS = {"mosquitto": 50_000, "nats-server": 200_000}
 SLOW_KBIT, SLOW_LOSS = 256, 0.01
 ROUND_TRIP_S = 0.2
 TASKS = 64
@@ -78,7 +78,7 @@ def _start(setting: Setting) -> dict[str, Measured]:
 
 
 def _polling(setting: Setting) -> dict[str, Measured]:
-    seconds = 5.0 if setting.quick else 12.0
+    seconds = 5.0 if setting.quick else 8.0
     ours = [asyncio.run(load.polling(seconds)) for _ in range(setting.runs)]
     peer = [asyncio.run(load.peer_polling(seconds)) for _ in range(setting.runs)]
     note = f"{median([run['rate'] for run in ours]):.0f} answers/s"
@@ -138,7 +138,7 @@ def _peer_catchups(setting: Setting) -> tuple[Beside, ...]:
         def measure() -> list[float]:
             arguments = [
                 tools.program(program),
-                str(setting.count(PEER_EVENTS)),
+                str(setting.count(PEER_EVENTS[program])),
                 str(catchup.BODY_BYTES),
             ]
             return [
@@ -180,14 +180,15 @@ def _long_way(setting: Setting) -> dict[str, Measured]:
 
 
 def _slow_line(setting: Setting) -> dict[str, Measured]:
-    """Share of the line's bits that were compressed events, counted once each."""
-    events, seconds = 200_000, 10 if setting.quick else 40
+    """Alarms on the slow line, and the share of its bits that were compressed events meanwhile."""
+    events, count = 200_000, setting.count(100)
     runs = [
         asyncio.run(
-            over_line.over_line(
+            over_line.alarms(
                 setting.scratch,
                 events=events,
-                within_s=seconds,
+                count=count,
+                pause_s=0.1,
                 rate_kbit=SLOW_KBIT,
                 loss=SLOW_LOSS,
             )
@@ -196,38 +197,35 @@ def _slow_line(setting: Setting) -> dict[str, Measured]:
     ]
     packed = over_line.packed_bytes_per_event(setting.scratch, events, encode_entries)
     line_bytes_per_s = SLOW_KBIT * 1000 / 8
-    shares = [run["rate"] * packed / line_bytes_per_s * 100 for run in runs]
-    rates = median([run["rate"] for run in runs])
+    shares = tuple(run.rate * packed / line_bytes_per_s * 100 for run in runs)
+    rate, elapsed = (median([getattr(run, key) for run in runs]) for key in ("rate", "elapsed_s"))
     return {
         _SLOW_LINE.name: Measured(
-            values=tuple(shares),
-            note=f"{rates:,.0f} ev/s of {packed:.1f} compressed bytes; {seconds} s a run",
-        )
+            values=shares,
+            note=f"{rate:,.0f} ev/s of {packed:.1f} compressed bytes; {elapsed:.0f} s a run",
+        ),
+        _ALARM_SLOW.name: Measured(
+            values=tuple(_ms(run.delays_s, 0.99) for run in runs),
+            note=f"n={min(len(run.delays_s) for run in runs)} a run, in the same runs",
+        ),
     }
 
 
-def _alarms(row: Row, *, slow: bool) -> Run:
-    def run(setting: Setting) -> dict[str, Measured]:
-        p99, counts = [], []
-        for _ in range(setting.runs):
-            measured = asyncio.run(
-                over_line.alarms(
-                    setting.scratch,
-                    events=setting.count(EVENTS),
-                    count=setting.count(60 if slow else 100),
-                    pause_s=0.3 if slow else 0.02,
-                    rate_kbit=SLOW_KBIT if slow else 0,
-                    loss=SLOW_LOSS if slow else 0.0,
-                )
-            )
-            if not measured["seconds"]:
-                raise RuntimeError("the backlog was gone before the first alarm")
-            p99.append(_ms(measured["seconds"], 0.99))
-            counts.append(len(measured["seconds"]))
-        note = f"n={min(counts)} or more a run, {setting.count(EVENTS):,} events of backlog"
-        return {row.name: Measured(values=tuple(p99), note=note)}
-
-    return run
+def _alarms(setting: Setting) -> dict[str, Measured]:
+    events, count = setting.count(EVENTS), setting.count(200)
+    runs = [
+        asyncio.run(over_line.alarms(setting.scratch, events=events, count=count, pause_s=0.02))
+        for _ in range(setting.runs)
+    ]
+    fewest = min(len(run.delays_s) for run in runs)
+    if not fewest:
+        raise RuntimeError("the backlog was gone before the first alarm")
+    return {
+        _ALARM_LOOPBACK.name: Measured(
+            values=tuple(_ms(run.delays_s, 0.99) for run in runs),
+            note=f"n={fewest} or more a run, {events:,} events of backlog",
+        )
+    }
 
 
 def _append(setting: Setting) -> dict[str, Measured]:
@@ -291,6 +289,15 @@ def _idle(setting: Setting) -> dict[str, Measured]:
         ),
         _IDLE_CORE.name: Measured(values=(run["core"] * 100,), note=note),
     }
+
+
+def _idle_metered(setting: Setting) -> dict[str, Measured]:
+    """Two of a metered path's periods of 90 s."""
+    seconds = 95.0 if setting.quick else 180.0
+    run = asyncio.run(costs.idle(seconds, metered=True))
+    value = run["line_bytes_per_day"] / 2**20
+    note = f"extrapolated from {seconds:.0f} s"
+    return {_IDLE_METERED.name: Measured(values=(value,), note=note)}
 
 
 def _memory(setting: Setting) -> dict[str, Measured]:
@@ -372,7 +379,8 @@ _ALARM_WRITES = Row(
     goal=Goal(8),
 )
 _IDLE_WRITES = Row(name="written while idle", unit="MiB a day", goal=Goal(1))
-_IDLE_LINE = Row(name="sent and received while idle, one path", unit="MiB a day")
+_IDLE_LINE = Row(name="sent and received while idle, one path on a LAN (5 s)", unit="MiB a day")
+_IDLE_METERED = Row(name="sent and received while idle, one metered path (90 s)", unit="MiB a day")
 _IDLE_CORE = Row(name="processor of an idle gateway", unit="% of a core")
 _MEMORY = Row(name="resident memory of the gateway with a backlog", unit="MB", goal=Goal(64))
 _MEMORY_GROWTH = Row(name="what the backlog adds to it", unit="MB")
@@ -390,19 +398,16 @@ PARTS: dict[str, Part] = {
     "polling": Part(rows=(_POLL_MEMORY, _POLL_CORE), run=_polling, limit_s=180),
     "catchup": Part(rows=(_CATCHUP, _RATIO, _DRAIN_MEMORY), run=_catchup, limit_s=600),
     "long-way": Part(rows=(_LONG_WAY,), run=_long_way, limit_s=240, own_network=True),
-    "slow-line": Part(rows=(_SLOW_LINE,), run=_slow_line, limit_s=240, own_network=True),
-    "alarms": Part(rows=(_ALARM_LOOPBACK,), run=_alarms(_ALARM_LOOPBACK, slow=False), limit_s=240),
-    "alarms-slow-line": Part(
-        rows=(_ALARM_SLOW,),
-        run=_alarms(_ALARM_SLOW, slow=True),
-        limit_s=300,
-        own_network=True,
+    "slow-line": Part(
+        rows=(_SLOW_LINE, _ALARM_SLOW), run=_slow_line, limit_s=300, own_network=True
     ),
+    "alarms": Part(rows=(_ALARM_LOOPBACK,), run=_alarms, limit_s=240),
     "append": Part(rows=(_APPEND_ONE, _APPEND_MANY), run=_append, limit_s=180),
     "alarm-writes": Part(rows=(_ALARM_WRITES,), run=_alarm_writes, limit_s=180),
     "idle": Part(
         rows=(_IDLE_WRITES, _IDLE_LINE, _IDLE_CORE), run=_idle, limit_s=150, own_network=True
     ),
+    "idle-metered": Part(rows=(_IDLE_METERED,), run=_idle_metered, limit_s=260, own_network=True),
     "memory": Part(rows=(_MEMORY, _MEMORY_GROWTH), run=_memory, limit_s=150),
     "thousand": Part(
         rows=(_THOUSAND_RATE, _THOUSAND_ALARM, _THOUSAND_IDLE), run=_thousand, limit_s=240

@@ -21,15 +21,21 @@ class Site:
     """Configuration files and keys under `folder`; the station's list read by its own file.
 
     host: where the station listens. inside: what goes before the gateway's command, to run it in
-    another network.
+    another network. metered: bytes are paid for on the gateway's path.
     """
 
     def __init__(
-        self, folder: Path, *, host: str = "127.0.0.1", inside: Sequence[str] = ()
+        self,
+        folder: Path,
+        *,
+        host: str = "127.0.0.1",
+        inside: Sequence[str] = (),
+        metered: bool = False,
     ) -> None:
         self.folder = folder
         self.host = host
         self.inside = list(inside)
+        self.metered = metered
         self.port = free_port()
         self.station_config = folder / "station.toml"
         self.gateway_config = folder / "gateway.toml"
@@ -47,7 +53,8 @@ class Site:
             f'[gateway]\nname = "hall"\ndata_dir = "gateway"\nkey_file = "hall.key"\n'
             f'socket = "g.sock"\nbench = {json.dumps(bench)}\n\n'
             f'[[station]]\nname = "station"\npublic_key_file = "station.pub"\nrequired = true\n'
-            f'[[station.path]]\nname = "lan"\naddress = "tcp://{self.host}:{self.port}"\n\n{sections}'
+            f'[[station.path]]\nname = "lan"\naddress = "tcp://{self.host}:{self.port}"\n'
+            f"metered = {json.dumps(self.metered)}\n\n{sections}"
         )
         for command in (
             [find("nplus-station"), "keygen", "--out", str(folder), "--name", "station"],
