@@ -11,7 +11,7 @@ PYTEST := $(BIN)/python -m pytest
 SOAK_PARTS := cuts kills network starts chaos rest
 
 .DEFAULT_GOAL := help
-.PHONY: help setup programs demo test check format bench soak image-test lock clean
+.PHONY: help setup programs demo test sim check format bench soak image-test lock clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -37,6 +37,9 @@ demo: $(READY)  ## a small community on this machine, with its account at the en
 
 test: $(READY) programs  ## every test that fits ten minutes
 	@$(PYTEST) $(if $(TESTS),,-n 2 --dist loadgroup) -m "not image and not soak" $(TESTS)
+
+sim: $(READY)  ## live simulated worlds (WORLDS=500), or one of them again with a trace (SEED=n)
+	@$(BIN)/python -m tests.world $(if $(SEED),--seed $(SEED),--worlds $(or $(WORLDS),500))
 
 check: $(READY)  ## format, lint, types, import floors
 	@$(BIN)/ruff format --check --quiet .
