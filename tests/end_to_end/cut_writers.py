@@ -78,7 +78,8 @@ async def gateway(folder: Path, sync: str, bound_bytes: int, lag: int) -> None:
             await asyncio.sleep(0.02)
 
     async with store_at(folder, bound_bytes=bound_bytes) as store, asyncio.TaskGroup() as group:
-        await pragma(store, f"synchronous = {sync}")
+        if sync != "FULL":
+            await pragma(store, f"synchronous = {sync}")
         group.create_task(station())
         for producer in range(PRODUCERS):
             group.create_task(produce(producer))

@@ -1,11 +1,12 @@
 """The rig for power cuts: a real store or ledger on a disk with a volatile cache.
 
-`python -m tests.end_to_end.power_cuts gateway|station CUTS SEED full|normal`, in a mount namespace
+`python -m tests.end_to_end.power_cuts gateway|station|aside CUTS SEED full|normal`, in a mount namespace
 of its own, prints one JSON object: how many cuts counted, and what was wrong after which of them.
 A cut counts when the writer was told "durable" within the 50 ms before it.
 """
 
 import asyncio
+import itertools
 import json
 import os
 import random
@@ -23,6 +24,9 @@ from pathlib import Path
 import msgspec
 
 from buffer.eviction import TRIMMED
+from buffer.log import FILE_NAME
+from buffer.schema import sync_folder
+from buffer.store import Store
 from events.errors import NplusError
 from events.replication import Entry, Lane
 from events.wire import decode
@@ -31,12 +35,14 @@ from hil.parts.volatile_disk import POLICIES
 from station.schema import open_reader
 from station.store import Store as Ledger
 from tests.buffer.logs import MIB, check_chain, item, open_log, read
+from tests.buffer.stores import panic, store_at
 from tests.end_to_end.cut_writers import CLOCK, GATEWAYS, PRODUCERS, extend, point_of
 from tests.station.gateway_log import GatewayLog
 
 FRESH_S = 0.05
 CUTS_PER_WRITER = 20
 PATIENCE_S = 20.0
+OLD_EVENTS, OLD_POINT = 300, "old"
 BOUNDS = ((64 * MIB, 10**9), (MIB, 100), (MIB, 10**9))
 """Bound and lag: everything is kept; the log turns over; it fills up,
 refuses, and is emptied at once."""
@@ -230,13 +236,97 @@ async def _station_left(
             check.that(again.stored == fresh, f"twice: {name} {again.stored} for {fresh}")
 
 
+# ------------------------------------------------------------------ setting a damaged store aside
+
+
+def damaged(folder: Path) -> None:
+    """Make a store whose file no longer says what it is; its events lie there all the same."""
+    log = open_log(folder)
+    for first in range(0, OLD_EVENTS, 50):
+        numbers = range(first, first + 50)
+        log.append([item(n, point=OLD_POINT, value=n, text="x" * (n % 90)) for n in numbers])
+    log.close()
+    with (folder / FILE_NAME).open("r+b") as file:
+        file.write(b"\0" * 100)
+        file.flush()
+        os.fsync(file.fileno())
+    sync_folder(folder)
+
+
+async def _aside_left(folder: Path, told: Told, check: Check) -> None:
+    async with store_at(folder) as store, asyncio.timeout(PATIENCE_S):
+        values: list[int] = []
+        newest: dict[str, int] = {}
+        while not values:  # the old log is offered once it was looked through
+            await asyncio.sleep(0.01)
+            for head in [each for each in store.heads() if each.head]:
+                for entry in await _whole(store, head.log_id, head.head):
+                    seen = decode(entry.body or b"").observation
+                    if seen.point == OLD_POINT:
+                        values.append(int(seen.value or 0))
+                    elif seen.point.startswith("p/"):
+                        newest[seen.point[2:]] = int(seen.value or 0)
+        check.that(sorted(values) == list(range(OLD_EVENTS)), f"lost: {len(values)} old events")
+        for producer, number in told.newest.items():
+            known = newest.get(producer, 0)
+            check.that(known >= number, f"lost: p/{producer} {known} of {number}")
+        check.that(store.status()["state"] == "ok", f"not recording: {store.status()['text']}")
+        await store.record([panic(1)])
+
+
+async def _whole(store: Store, log_id: str, head: int) -> list[Entry]:
+    entries: list[Entry] = []
+    after = 0
+    while after < head:
+        reading = await store.read(log_id, Lane.MAIN, after, limit_bytes=1 << 20)
+        entries += reading.entries
+        after = reading.through
+    return entries
+
+
+def aside_left(folder: Path, told: Told) -> list[str]:
+    """Return what is wrong after a cut while a damaged store was set aside, or soon after."""
+    check = Check()
+    with check.survives():
+        asyncio.run(_aside_left(folder, told, check))
+    return check.wrong
+
+
+def run_aside(cuts: int, seed: int, folder: Path) -> Report:
+    """Cut at random instants of each start; the first cuts fall before anything was told."""
+    report, chance = Report(), random.Random(seed)
+    with CuttableDisk(folder) as disk:
+        for life in itertools.count():
+            if report.cuts >= cuts:
+                break
+            home = disk.mounted / f"life-{life}"
+            damaged(home)
+            command = [sys.executable, "-m", "tests.end_to_end.cut_writers", "gateway"]
+            writer = Writer([*command, str(home), "FULL", str(64 * MIB), str(10**9)], Told())
+            try:
+                while not (home / FILE_NAME).exists() or not _lying_beside(home):
+                    writer.listen(0.001)
+                for _ in range(4):
+                    writer.listen(chance.uniform(0.0, 0.02))
+                    _cut(disk, writer, aside_left, home.name, report, chance, any_time=True)
+            finally:
+                writer.kill()
+            shutil.rmtree(home)
+        report.lost_sectors = disk.lost_sectors
+    return report
+
+
+def _lying_beside(home: Path) -> bool:
+    return any(FILE_NAME in each.name and each.name != FILE_NAME for each in home.iterdir())
+
+
 # ------------------------------------------------------------------ the cuts
 
 
 def run(subject: str, cuts: int, seed: int, sync: str, folder: Path) -> Report:
     report, chance = Report(), random.Random(seed)
     with CuttableDisk(folder) as disk:
-        for life in range(10_000):
+        for life in itertools.count():
             if report.cuts >= cuts:
                 break
             home = disk.mounted / f"life-{life}"
@@ -270,9 +360,12 @@ def _cut(
     name: str,
     report: Report,
     chance: random.Random,
+    *,
+    any_time: bool = False,
 ) -> None:
-    writer.until_told()
-    writer.listen(chance.uniform(0.0, FRESH_S * 0.9))
+    if not any_time:
+        writer.until_told()
+        writer.listen(chance.uniform(0.0, FRESH_S * 0.9))
     told = msgspec.convert(asdict(writer.told), Told)  # as it was heard before the cut
     policy, seed = POLICIES[report.cuts % len(POLICIES)], chance.randrange(1 << 30)
     before_s = disk.cut_s
@@ -283,13 +376,17 @@ def _cut(
             wrong = look(left / name, told)
     except RuntimeError as error:  # it cannot even be mounted
         wrong = [f"corrupt: {error}"]
-    report.cuts += before_s < disk.cut_s <= told.at_s + FRESH_S
+    report.cuts += any_time or before_s < disk.cut_s <= told.at_s + FRESH_S
     report.wrong += [f"cut {report.cuts}, {policy}, seed {seed}: {each}" for each in wrong]
 
 
 def main(subject: str, cuts: str, seed: str, sync: str) -> None:
     with tempfile.TemporaryDirectory(prefix="nplus-cuts-", dir=_memory()) as name:
-        print(json.dumps(asdict(run(subject, int(cuts), int(seed), sync, Path(name)))))
+        if subject == "aside":
+            report = run_aside(int(cuts), int(seed), Path(name))
+        else:
+            report = run(subject, int(cuts), int(seed), sync, Path(name))
+        print(json.dumps(asdict(report)))
 
 
 def _memory() -> str | None:

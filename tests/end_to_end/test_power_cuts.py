@@ -39,6 +39,12 @@ def test_what_was_told_durable_survives_every_power_cut(subject: str, cuts: int)
         assert report["full"] > 0
 
 
+def test_no_power_cut_loses_a_store_that_is_being_set_aside() -> None:
+    report = cut("aside", 16, seed=3)
+    assert report["wrong"] == []
+    assert report["lost_sectors"] > 0
+
+
 @pytest.mark.parametrize("subject", ["gateway", "station"])
 def test_the_rig_catches_a_commit_that_is_not_flushed(subject: str) -> None:
     report = cut(subject, 6, seed=2, sync="NORMAL")
@@ -53,3 +59,9 @@ def test_what_was_told_durable_survives_many_power_cuts(subject: str) -> None:
     report = cut(subject, -(-SOAK_CUTS // 2), seed=100)
     assert report["wrong"] == []
     assert report["cuts"] * 2 >= SOAK_CUTS
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(3600)
+def test_none_of_many_power_cuts_loses_a_store_that_is_being_set_aside() -> None:
+    assert cut("aside", SOAK_CUTS // 10, seed=300)["wrong"] == []
