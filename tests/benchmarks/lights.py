@@ -178,6 +178,8 @@ class Connection:
             )
             Connection.answers += 1
             self._socket.send([messages.encode(batch)])
+            if self._socket.has_input():  # sending has quietened the descriptor
+                asyncio.get_running_loop().call_soon(self._receive)
 
 
 class Crowd:
