@@ -26,6 +26,7 @@ MAJOR = 2
 MINOR = 1
 BUSY_TIMEOUT_S = 1.0
 WAL_LENGTH_KEPT = 64 * 1024 * 1024
+WAL_PAGES_MAX = 4_000  # then a commit copies them itself; `station.writer` does it before that
 CACHE_KIB = 32 * 1024
 PAGE_SIZE = 8192  # in a new file: fewer splits and fewer sums over the log than with 4096
 RUN_BLOCK = 256  # numbers; a run of events never crosses a multiple of it
@@ -298,6 +299,7 @@ def _prepare(connection: sqlite3.Connection, file: Path) -> None:
     connection.execute("PRAGMA journal_mode = WAL")
     connection.execute("PRAGMA synchronous = FULL")
     connection.execute(f"PRAGMA journal_size_limit = {WAL_LENGTH_KEPT}")
+    connection.execute(f"PRAGMA wal_autocheckpoint = {WAL_PAGES_MAX}")
     connection.execute(f"PRAGMA cache_size = -{CACHE_KIB}")
     connection.execute("PRAGMA temp_store = MEMORY")
     if version is None or version < (MAJOR, MINOR):

@@ -118,9 +118,10 @@ class Store:
                 self._unreadable.hold(gateway, held_back)
 
         urgent = commit.lane is Lane.URGENT
+        size = sum(len(entry.body or b"") for entry in commit.entries)
         done: recording.Committed = await self._run_noted(
             lambda: self._writer.submit(
-                work, leaves_rows=True, events=len(commit.entries), urgent=urgent
+                work, leaves_rows=True, events=len(commit.entries), size=size, urgent=urgent
             ),
             note,
         )

@@ -1,7 +1,7 @@
 """One thread, one connection, and group commit without a timer.
 
 Jobs are functions of the connection. While the thread works on one transaction, new jobs gather;
-the next transaction takes them all. When one of them fails, all is undone and done once more, each
+the next transaction takes them, urgent ones alone and first. When one of them fails, all is undone and done once more, each
 job by itself, so that only the failing one fails: a job must bear to be run again. When the commit
 itself fails, all its jobs do. A programming error in a job reaches every caller of that transaction, and
 through their task groups ends the process.
@@ -18,13 +18,16 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from events.errors import StoreError
-from station.schema import FILE_NAME, open_writer, store_error
+from station.schema import FILE_NAME, PAGE_SIZE, open_writer, store_error
 
 T = TypeVar("T")
 Work = Callable[[sqlite3.Connection], Any]
 
 JOBS_PER_COMMIT_MAX = 256
-EVENTS_PER_COMMIT_MAX = 4_000  # some tens of milliseconds: an alarm waits for no more than two
+EVENTS_PER_COMMIT_MAX = 2_000  # some 20 ms: an alarm waits for what is left of one
+COPY_DUE_BYTES = 4 * 1024 * 1024  # some milliseconds; SQLite's own time for it is inside a commit
+COMMIT_BYTES = 5 * PAGE_SIZE  # that a commit changes whatever it stores
+ROW_FACTOR = 2  # what a body becomes with its columns
 JOBS_WAITING_MAX = 100_000  # each caller waits for its answer: this many callers is a fault
 
 
@@ -34,6 +37,7 @@ class _Job:
     answer: asyncio.Future[Any]
     leaves_rows: bool = False
     events: int = 0
+    size: int = 0
     outcome: Any = None
     error: StoreError | None = None
 
@@ -63,6 +67,8 @@ class Writer:
         self._urgent: deque[_Job] = deque()
         self._waiting: deque[_Job] = deque()
         self._working: asyncio.Future[None] | None = None
+        self._urgent_alone = False
+        self._written = 0  # into the write-ahead log since it was copied, by estimate
         self._identity: tuple[int, int] | None = None
         self.trouble: StoreError | None = None
         self.taken: StoreError | None = None
@@ -93,38 +99,43 @@ class Writer:
         return result
 
     def submit(
-        self, work: Work, *, leaves_rows: bool = False, events: int = 0, urgent: bool = False
+        self,
+        work: Work,
+        *,
+        leaves_rows: bool = False,
+        events: int = 0,
+        size: int = 0,
+        urgent: bool = False,
     ) -> asyncio.Future[Any]:
         """Put a job behind those that wait, and return its result to come. Raises `StoreError`.
 
         leaves_rows: it needs no row that another job of the transaction left to `flush`.
-        events: how many it stores, at most. urgent: it goes before all that are not.
+        events, size: how many it stores, and how many bytes of them, at most.
+        urgent: it goes before all that are not.
         """
         if self._connection is None:
             raise StoreError("the station's store is closed", hint="start the station")
         if len(self._waiting) + len(self._urgent) >= JOBS_WAITING_MAX:
             raise StoreError("the store does not keep up", hint="look at the station's disk")
         answer: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
-        (self._urgent if urgent else self._waiting).append(_Job(work, answer, leaves_rows, events))
+        job = _Job(work, answer, leaves_rows, events, size)
+        (self._urgent if urgent else self._waiting).append(job)
         if self._working is None:
             self._start()
         return answer
 
     def _start(self) -> None:
-        jobs: list[_Job] = []
-        events = 0
-        while (queue := self._urgent or self._waiting) and len(jobs) < JOBS_PER_COMMIT_MAX:
-            events += queue[0].events
-            if jobs and events > EVENTS_PER_COMMIT_MAX:
-                break
-            jobs.append(queue.popleft())
         loop = asyncio.get_running_loop()
-        self._working = loop.run_in_executor(self._thread, self._transact, jobs)
-        self._working.add_done_callback(lambda done: self._finished(jobs, done))
+        self._working = loop.run_in_executor(self._thread, self._work, loop)
+        self._working.add_done_callback(self._rested)
 
-    def _finished(self, jobs: list[_Job], done: asyncio.Future[None]) -> None:
+    def _rested(self, done: asyncio.Future[None]) -> None:
         self._working = None
-        failure = done.exception()
+        done.result()
+        if self._urgent or self._waiting:  # they came while the thread was ending
+            self._start()
+
+    def _finished(self, jobs: list[_Job], failure: Exception | None) -> None:
         if failure is None or isinstance(failure, StoreError):
             self.trouble = failure
         for job in jobs:
@@ -135,8 +146,49 @@ class Writer:
                 job.answer.set_result(job.outcome)
             else:
                 job.answer.set_exception(error)
-        if self._urgent or self._waiting:
-            self._start()
+
+    def _work(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Do what waits, in the thread: the loop is busy, and is not waited for between commits."""
+        while jobs := self._next_jobs():
+            failure = None
+            try:
+                self._transact(jobs)
+            except Exception as error:  # noqa: BLE001 - every caller of the transaction gets it
+                failure = error
+            loop.call_soon_threadsafe(self._finished, jobs, failure)
+            self._written += COMMIT_BYTES + ROW_FACTOR * sum(job.size for job in jobs)
+            if self._written >= COPY_DUE_BYTES and not self._urgent:
+                self._copy()
+
+    def _copy(self) -> None:
+        """Copy the write-ahead log into the file, so that no commit has to.
+
+        When it fails, nothing is lost: it is tried again when as much was written once more.
+        """
+        self._written = 0
+        assert self._connection is not None  # noqa: S101 - closed after the last job
+        with suppress(sqlite3.Error):
+            self._connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
+
+    def _next_jobs(self) -> list[_Job]:
+        """Take the jobs of the next transaction.
+
+        Urgent ones go alone, so that they are durable without the many that wait; not twice in a
+        row while others wait, so that these go on too.
+        """
+        alone = bool(self._urgent) and not (self._urgent_alone and self._waiting)
+        self._urgent_alone = alone
+        jobs: list[_Job] = []
+        events = 0
+        while len(jobs) < JOBS_PER_COMMIT_MAX:
+            queue = self._urgent if self._urgent or alone else self._waiting
+            if not queue:
+                break
+            events += queue[0].events
+            if jobs and events > EVENTS_PER_COMMIT_MAX:
+                break
+            jobs.append(queue.popleft())
+        return jobs
 
     def _transact(self, jobs: list[_Job]) -> None:
         connection = self._connection

@@ -13,16 +13,7 @@ from events.commands import Asked, ChallengeOffer, Outcome, Told
 from events.errors import LogRewound, SyncError
 from events.kinds import Subkind
 from events.model import Instant
-from events.replication import (
-    Batch,
-    Entry,
-    Hello,
-    Lane,
-    LogHead,
-    Message,
-    Refused,
-    Welcome,
-)
+from events.replication import Batch, Entry, Hello, Lane, LogHead, Message, Refused, Welcome
 from sync import messages
 from sync.ledger import Cursor
 from sync.pace import WINDOW_MAX

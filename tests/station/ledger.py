@@ -1,8 +1,10 @@
 """The ledger from outside, for tests: work with it, then look at what lies in its file."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
-from contextlib import closing
+import sqlite3
+import threading
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager, closing
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +25,25 @@ def with_store(folder: Path, work: Callable[[Store], Awaitable[Any]]) -> Any:
             return await work(store)
 
     return asyncio.run(body())
+
+
+@asynccontextmanager
+async def gathering(store: Store) -> AsyncIterator[None]:
+    """Keep the writer at one transaction: what is submitted inside gathers for the next ones."""
+    started, go_on = threading.Event(), threading.Event()
+
+    def hold(_: sqlite3.Connection) -> None:
+        started.set()
+        go_on.wait(10.0)
+
+    held = store._writer.submit(hold)
+    await asyncio.to_thread(started.wait, 10.0)
+    try:
+        yield
+        await asyncio.sleep(0)  # tasks made inside submit their jobs
+    finally:
+        go_on.set()
+    await held
 
 
 def listed(folder: Path) -> list[dict[str, Any]]:

@@ -1,6 +1,5 @@
 import asyncio
 import sqlite3
-import threading
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -21,6 +20,7 @@ from station.listing import Listing
 from station.store import Store
 from sync.peers import Notice
 from tests.station.gateway_log import FixedClock
+from tests.station.ledger import gathering
 
 CLOCK = FixedClock()
 
@@ -94,21 +94,18 @@ def test_what_comes_while_the_ledger_is_busy_is_stored_or_counted(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(backlog, "WAITING_MAX", 3)
-    go_on = threading.Event()
 
     async def work() -> None:
         async with Store(tmp_path, clock=CLOCK) as store:
             made = intake(tmp_path, store)
-            busy = asyncio.ensure_future(store._writer.run(lambda _: go_on.wait(10)))
-            await asyncio.sleep(0)
-            for number in range(3):
-                made.on_notice(gap(f"g{number}"))
-            finishing = asyncio.ensure_future(made.finish())
-            await asyncio.sleep(0)
-            for number in range(3, 8):
-                made.on_notice(gap(f"g{number}"))
-            go_on.set()
-            await asyncio.gather(busy, finishing)
+            async with gathering(store):
+                for number in range(3):
+                    made.on_notice(gap(f"g{number}"))
+                finishing = asyncio.ensure_future(made.finish())
+                await asyncio.sleep(0)
+                for number in range(3, 8):
+                    made.on_notice(gap(f"g{number}"))
+            await finishing
 
     asyncio.run(work())
     assert listed(tmp_path) == [
@@ -127,12 +124,13 @@ def test_what_the_ledger_refuses_is_kept_and_what_does_not_fit_is_counted(
             for number in range(5):
                 made.on_notice(gap(f"g{number}"))
             await store.ping()
-            before = store._writer.submit(lambda _: None)
-            finishing = asyncio.ensure_future(made.finish())
-            await asyncio.sleep(0)
+            async with gathering(store):
+                finishing = asyncio.ensure_future(made.finish())
+                await asyncio.sleep(0)
+                undone = store._writer.submit(undo)
             with pytest.raises(StoreError):
-                await store._writer.run(undo)
-            await asyncio.gather(before, finishing)
+                await undone
+            await finishing
             assert len(made._backlog) == 3 + 1
             await made.finish()
 

@@ -1,7 +1,10 @@
 import asyncio
 import random
+import re
 import shutil
 import sqlite3
+import threading
+from collections.abc import Callable
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
@@ -17,9 +20,10 @@ from events.replication import Gap, Lane
 from station import schema
 from station.announcements import Announcement
 from station.store import Store
+from station.writer import COPY_DUE_BYTES
 from sync.ledger import Commit, Cursor
 from tests.station.gateway_log import BOOT, WALL_S, GatewayLog, record
-from tests.station.ledger import CLOCK, NOW, listed, states, with_store
+from tests.station.ledger import CLOCK, NOW, gathering, listed, states, with_store
 
 
 def test_a_commit_made_twice_stores_each_event_once(tmp_path: Path) -> None:
@@ -545,19 +549,18 @@ def test_commits_of_one_transaction_see_what_the_ones_before_them_left(tmp_path:
     disk.append(record(qualifier="new", monotonic_s=3.0, urgent=True))
 
     async def work(store: Store) -> None:
-        busy = store._writer.run(lambda _: None)  # while this one is worked on, the others gather
-        waiting: list[asyncio.Future[Any]] = [
-            asyncio.ensure_future(each)
-            for each in (
-                busy,
-                store.commit("g1", memory.early(1), NOW),
-                store.commit("g1", disk.main(1, 2), NOW),
-                store.commit("g1", disk.early(3), NOW),
-                store.commit("g1", disk.main(1, 3), NOW),
-                store.copies("g1", "disk", 1, 3),
-            )
-        ]
-        _, first, second, third, again, copies = [await each for each in waiting]
+        async with gathering(store):
+            waiting: list[asyncio.Future[Any]] = [
+                asyncio.ensure_future(each)
+                for each in (
+                    store.commit("g1", memory.early(1), NOW),
+                    store.commit("g1", disk.main(1, 2), NOW),
+                    store.commit("g1", disk.early(3), NOW),
+                    store.commit("g1", disk.main(1, 3), NOW),
+                    store.copies("g1", "disk", 1, 3),
+                )
+            ]
+        first, second, third, again, copies = [await each for each in waiting]
         assert (first.stored, second.stored, second.known, third.stored) == (1, 1, 1, 1)
         assert (again.stored, again.known) == (0, 3)
         assert [entry.seq for entry in copies] == [1, 3]
@@ -566,25 +569,52 @@ def test_commits_of_one_transaction_see_what_the_ones_before_them_left(tmp_path:
     assert states(tmp_path)["door", "alarm", "panic"] == ("new", 2)  # the urgent lane goes first
 
 
-def test_an_alarm_goes_before_what_waits_and_a_flood_is_cut(tmp_path: Path) -> None:
-    log, flood = GatewayLog(), GatewayLog("flood")
-    for seq in range(1, 6001):
-        flood.append(record(f"z{seq % 9}"))
-    log.append(record(urgent=True))
-    done: list[str] = []
+def test_an_alarm_goes_alone_before_what_waits_and_a_flood_is_cut(tmp_path: Path) -> None:
+    """A second alarm that comes meanwhile takes a main commit with it, so that the flood goes on."""
+    trace: list[str] = []
+    second = threading.Event()
 
-    async def commit(store: Store, gateway: str, commit: Commit) -> None:
-        await store.commit(gateway, commit, NOW)
-        done.append(gateway)
+    def job(name: str) -> Callable[[sqlite3.Connection], None]:
+        return lambda _: trace.append(name)
+
+    def alarm(_: sqlite3.Connection) -> None:
+        trace.append("alarm 1")
+        second.wait(10.0)
 
     async def work(store: Store) -> None:
-        async with asyncio.TaskGroup() as tasks:
-            for part in range(3):
-                first = part * 2000 + 1
-                batch = flood.main(first, first + 1999)
-                tasks.create_task(commit(store, f"flood-{part}", batch))
-                await asyncio.sleep(0)
-            tasks.create_task(commit(store, "alarm", log.early(1)))
+        submit = store._writer.submit
+        await submit(lambda connection: connection.set_trace_callback(trace.append))
+        async with gathering(store):
+            answers = [submit(job(f"flood {part}"), events=1000) for part in range(3)]
+            answers.append(submit(alarm, events=1, urgent=True))
+        answers.append(submit(job("alarm 2"), events=1, urgent=True))
+        second.set()
+        await asyncio.gather(*answers)
 
     with_store(tmp_path, work)
-    assert done.index("alarm") <= 1  # behind the one that was under way
+    transactions = "|".join(trace).split("BEGIN IMMEDIATE")
+    named = [re.findall("(?:alarm|flood) [0-9]", each) for each in transactions]
+    assert [each for each in named if each] == [
+        ["alarm 1"],
+        ["alarm 2", "flood 0"],
+        ["flood 1", "flood 2"],
+    ]
+
+
+def test_the_write_ahead_log_is_copied_between_commits(tmp_path: Path) -> None:
+    """No commit has to do it: the log begins anew long before SQLite would see to that."""
+    log = GatewayLog()
+    for seq in range(1, 201):
+        log.append(record(f"z{seq % 9}", value="x" * 4000))
+
+    async def work(store: Store) -> int:
+        largest = 0
+        for number in range(30):
+            await store.commit(f"g{number}", log.main(1, 200), NOW)
+            largest = max(largest, (tmp_path / "station.db-wal").stat().st_size)
+        return largest
+
+    largest = with_store(tmp_path, work)
+    assert largest < 2 * COPY_DUE_BYTES
+    assert (tmp_path / "station.db").stat().st_size > 30 * 200 * 4000
+    assert len(listed(tmp_path)) == 30 * 200
