@@ -20,8 +20,11 @@ class Batch:
 
     @property
     def announcements(self) -> list[Announcement]:
-        """What is to be stored: the number of those that were dropped first."""
-        return [*([_dropped(self.dropped)] if self.dropped else []), *self.waited]
+        """What is to be stored: the number of those that were dropped, and the end of that, first.
+
+        The two are stored together: once they can be, nothing is dropped any more.
+        """
+        return [*(_dropped(self.dropped) if self.dropped else []), *self.waited]
 
 
 class Backlog:
@@ -62,12 +65,15 @@ class Backlog:
             self._dropped += 1
 
 
-def _dropped(count: int) -> Announcement:
+def _dropped(count: int) -> list[Announcement]:
     what = "an announcement" if count == 1 else f"{count} announcements"
-    return Announcement(
-        gateway="",
-        subkind=Subkind.STORE,
-        qualifier=Qualifier.NEW,
-        text=f"{what} of this station could not be stored and did not fit into memory",
-        count=count,
-    )
+    text = f"{what} of this station could not be stored and did not fit into memory"
+    return [
+        Announcement(
+            gateway="", subkind=Subkind.STORE, qualifier=qualifier, text=told, count=count
+        )
+        for qualifier, told in (
+            (Qualifier.NEW, text),
+            (Qualifier.RESTORE, f"the ledger takes announcements again; {text}"),
+        )
+    ]
