@@ -1,6 +1,6 @@
 """How the declared bytes of a store are divided."""
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
 from typing import Final
@@ -95,6 +95,7 @@ class Bound:
         return self.limit_bytes(Room.NORMAL) * 29 // 32
 
 
-def cost_bytes(items: Iterable[Pending]) -> int:
+def cost_bytes(items: Sequence[Pending]) -> int:
     """Return about what records will take in the file, rather too much than too little."""
-    return _COMMIT_BYTES + int(sum(len(item.body) + _ROW_BYTES for item in items) * _FILL)
+    bodies = sum([len(item.body) for item in items])
+    return _COMMIT_BYTES + int((bodies + _ROW_BYTES * len(items)) * _FILL)

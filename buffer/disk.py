@@ -105,7 +105,7 @@ class Disk:
             self._give_back(notes)
             raise
         finally:
-            if any(note.checkpoint is not None for note in notes):
+            if notes and any(note.checkpoint is not None for note in notes):
                 self._copying = False
 
     async def read(

@@ -50,6 +50,7 @@ class Writer:
         self._queued_events = 0
         self._room = asyncio.Event()
         self._asked: dict[Append | Job, float] = {}
+        self._unsent: list[Append | Job | Stop] = []
 
     def start(self) -> None:
         """Start the thread; answers come to the loop that runs now."""
@@ -57,7 +58,7 @@ class Writer:
 
     async def stop(self) -> None:
         """Finish what is queued, close the log and end the thread."""
-        self._thread.put(Stop())
+        self._send(Stop())
         await self.wait_ended()
 
     async def wait_ended(self) -> None:
@@ -137,7 +138,17 @@ class Writer:
         if self._ended.is_set():
             raise RuntimeError("the store's writer has ended")
         self._asked[request] = time.monotonic()
-        self._thread.put(request)
+        self._send(request)
+
+    def _send(self, request: Append | Job | Stop) -> None:
+        """Send what is asked in one turn of the loop in one piece: the thread wakes once for it."""
+        if not self._unsent:
+            asyncio.get_running_loop().call_soon(self._flush)
+        self._unsent.append(request)
+
+    def _flush(self) -> None:
+        self._thread.put(self._unsent)
+        self._unsent = []
 
     def _count(self, append: Append, sign: int) -> None:
         self._queued_events += sign * len(append.items)

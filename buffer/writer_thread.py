@@ -124,7 +124,7 @@ class WriterThread:
         self._bound = bound
         self._loop: asyncio.AbstractEventLoop | None = None
         self._answers = answers
-        self._queue: queue.SimpleQueue[Append | Job | Stop] = queue.SimpleQueue()
+        self._queue: queue.SimpleQueue[list[Append | Job | Stop]] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._run, name="store-writer", daemon=True)
         self._log: EventLog | None = None
         self._appends: deque[Append] = deque()
@@ -138,8 +138,8 @@ class WriterThread:
         self._loop = loop
         self._thread.start()
 
-    def put(self, request: Append | Job | Stop) -> None:
-        self._queue.put(request)
+    def put(self, requests: list[Append | Job | Stop]) -> None:
+        self._queue.put(requests)
 
     # ------------------------------------------------------------------ work, in steps
 
@@ -213,14 +213,15 @@ class WriterThread:
     def _drain(self, *, block: bool) -> None:
         try:
             while True:
-                request = self._queue.get(block=block)
+                requests = self._queue.get(block=block)
                 block = False
-                if isinstance(request, Append):
-                    self._appends.append(request)
-                elif isinstance(request, Job):
-                    self._jobs.append(request)
-                else:
-                    self._stopping = True
+                for request in requests:
+                    if isinstance(request, Append):
+                        self._appends.append(request)
+                    elif isinstance(request, Job):
+                        self._jobs.append(request)
+                    else:
+                        self._stopping = True
         except queue.Empty:
             return
 
@@ -273,6 +274,11 @@ class WriterThread:
 
     def _admit(self, log: EventLog, appends: list[Append], group: Group) -> None:
         """Sort appends into those that have room and those that have none."""
+        need = sum(append.cost_bytes for append in appends)
+        strictest = Room.AMPLE if any(a.room is Room.AMPLE for a in appends) else Room.NORMAL
+        if log.has_room(need, strictest):
+            group.accepted = appends
+            return
         need = 0
         for append in appends:
             urgent = any(item.record.urgent for item in append.items)

@@ -1,4 +1,8 @@
-"""Durable appends: one task that awaits each event, 64 tasks at once, and raw SQLite beside them."""
+"""Durable appends: one task that awaits each event, 64 tasks at once, and raw SQLite beside them.
+
+The raw side has the store's settings (pages of 1 KiB, an exclusive write-ahead log, FULL, folded
+at 1 MiB) and its rows in one table.
+"""
 
 import asyncio
 import os
@@ -10,9 +14,12 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+from buffer import schema
+from buffer.bound import WAL_BYTES_MAX
 from buffer.clock import SystemClock
 from buffer.entries import pending
 from buffer.store import Store
+from events.chain import CHAIN_LENGTH
 from events.model import Observation
 from events.replication import Lane
 
@@ -61,15 +68,28 @@ def _raw(count: int) -> list[float]:
         tempfile.TemporaryDirectory() as name,
         closing(sqlite3.connect(Path(name) / "raw.db", isolation_level=None)) as connection,
     ):
-        connection.execute("PRAGMA journal_mode = WAL")
-        connection.execute("PRAGMA synchronous = FULL")
-        connection.execute("CREATE TABLE event (seq INTEGER PRIMARY KEY, chain BLOB, body BLOB)")
+        for text in (
+            f"page_size = {schema.PAGE_BYTES}",
+            "locking_mode = EXCLUSIVE",
+            "journal_mode = WAL",
+            "synchronous = FULL",
+            f"wal_autocheckpoint = {WAL_BYTES_MAX // schema.PAGE_BYTES}",
+        ):
+            schema.pragma(connection, text)
+        connection.execute(
+            "CREATE TABLE event (seq INTEGER PRIMARY KEY, chain BLOB, kind TEXT, point TEXT, "
+            "at_us INTEGER, body BLOB)"
+        )
         took = []
         for number in range(count):
-            body = pending(_alarm(number), clock.stamp(clock.now()), urgent=True).body
+            stamp = clock.stamp(clock.now())
+            body = pending(_alarm(number), stamp, urgent=True).body
+            row = (bytes(CHAIN_LENGTH), "alarm", "hall/panic", stamp.wall_us, body)
             started = time.perf_counter()
             connection.execute("BEGIN IMMEDIATE")
-            connection.execute("INSERT INTO event (chain, body) VALUES (?, ?)", (bytes(16), body))
+            connection.execute(
+                "INSERT INTO event (chain, kind, point, at_us, body) VALUES (?, ?, ?, ?, ?)", row
+            )
             connection.execute("COMMIT")
             took.append(time.perf_counter() - started)
         return took
