@@ -3,10 +3,15 @@
 Each query gives its whole answer in one row. SQLite's Python module lets go of the interpreter
 lock at every row; with a busy event loop, getting it back can take 5 ms each time, and a thousand
 rows seconds. (The LIMIT of the inner queries also keeps SQLite from dropping their ORDER BY.)
+
+`group_concat` joins blobs byte by byte, zero bytes included; its documentation speaks of text alone,
+so every reader tries that first, and goes by way of hexadecimal digits where it is not so.
 """
 
 import sqlite3
+import struct
 from collections.abc import Callable, Generator
+from itertools import accumulate
 from typing import Final
 
 from buffer.faults import HINTS, translated
@@ -30,7 +35,7 @@ SELECT group_concat(seq), group_concat(size) FROM (
     ORDER BY seq LIMIT :rows)
 """
 _MAIN_BODIES: Final = """
-SELECT group_concat(hex(chain), ''), group_concat(hex(body), '') FROM (
+SELECT {chains}, {bodies} FROM (
     SELECT seq, chain, body FROM routine_event WHERE seq > :after AND seq <= :last
     UNION ALL
     SELECT seq, chain, CASE WHEN seq <= :bare THEN NULL ELSE body END FROM urgent_event
@@ -43,7 +48,7 @@ SELECT group_concat(seq), group_concat(size) FROM (
     ORDER BY seq LIMIT :rows)
 """
 _URGENT_BODIES: Final = """
-SELECT group_concat(hex(chain), ''), group_concat(hex(body), '') FROM (
+SELECT {chains}, {bodies} FROM (
     SELECT seq, chain, body FROM urgent_event WHERE seq > :after AND seq <= :last
     ORDER BY seq LIMIT :rows)
 """
@@ -51,17 +56,35 @@ _QUERIES: Final = {
     Lane.MAIN: (_MAIN_SIZES, _MAIN_BODIES),
     Lane.URGENT: (_URGENT_SIZES, _URGENT_BODIES),
 }
+_JOINED: Final = "CAST(group_concat({}, '') AS BLOB)"
+_JOINED_HEX: Final = "group_concat(hex({}), '')"
+_PROBE: Final = (b"\x00\xff", b"\xc3", b"", b"\x00", b"\x80\x00\xfe\x00")
 _GAPS: Final = """
 SELECT first, last, chain_before, chain_after, why FROM gap WHERE last >= ? AND first <= ? ORDER BY first
 """
 
 
 class LogReader:
-    """Reads through the log's own connection. `head` gives the newest number."""
+    """Reads through the log's own connection. `head` gives the newest number.
 
-    def __init__(self, connection: sqlite3.Connection, head: Callable[[], int]) -> None:
+    joins: whether this SQLite joins blobs byte by byte, where that is known.
+    """
+
+    def __init__(
+        self,
+        connection: sqlite3.Connection,
+        head: Callable[[], int],
+        *,
+        joins: bool | None = None,
+    ) -> None:
         self._connection = connection
         self._head = head
+        self._hex = not (joins_blobs(connection) if joins is None else joins)
+        join = _JOINED_HEX if self._hex else _JOINED
+        self._bodies = {
+            lane: query.format(chains=join.format("chain"), bodies=join.format("body"))
+            for lane, (_, query) in _QUERIES.items()
+        }
 
     def read(
         self, lane: Lane, after: int, *, limit_bytes: int, bare_through: int = 0
@@ -76,7 +99,9 @@ class LogReader:
         room = limit_bytes
         while True:
             with translated("cannot read the log"):
-                taken, exhausted = self._slice(lane, position, room, bare_through, not entries)
+                taken, used, exhausted = self._slice(
+                    lane, position, room, bare_through, not entries
+                )
                 last = taken[-1].seq if taken else position
                 # Asked in the same step: between slices an append may have moved the head.
                 last = self._head() if exhausted and last < self._head() else last
@@ -84,7 +109,7 @@ class LogReader:
                     gaps += self._gaps(position, taken, last)
             entries += taken
             position = last
-            room -= sum(ENTRY_BYTES + len(entry.body or b"") for entry in taken)
+            room -= used
             if exhausted or room <= 0 or not taken or len(gaps) >= GAPS_MAX:
                 break
             yield
@@ -94,26 +119,30 @@ class LogReader:
 
     def _slice(
         self, lane: Lane, after: int, room: int, bare: int, at_least_one: bool
-    ) -> tuple[list[Entry], bool]:
-        """Return some entries, and whether nothing of the lane comes after them."""
-        sizes_query, bodies_query = _QUERIES[lane]
+    ) -> tuple[list[Entry], int, bool]:
+        """Return some entries, their bytes, and whether nothing of the lane comes after them."""
+        sizes_query, _ = _QUERIES[lane]
         where = {"after": after, "bare": bare, "rows": SLICE_ROWS}
         seqs_text, sizes_text = self._connection.execute(sizes_query, where).fetchone()
         if seqs_text is None:
-            return [], True
-        seqs = [int(text) for text in seqs_text.split(",")]
-        sizes = [int(text) for text in sizes_text.split(",")]
-        count = _fitting(sizes, min(room, SLICE_BYTES), at_least_one=at_least_one)
+            return [], 0, True
+        seqs = list(map(int, seqs_text.split(",")))
+        sizes = list(map(int, sizes_text.split(",")))
+        count, used = _fitting(sizes, min(room, SLICE_BYTES), at_least_one=at_least_one)
         if not count:
-            return [], False
+            return [], 0, False
         where["last"] = seqs[count - 1]
-        chains_hex, bodies_hex = self._connection.execute(bodies_query, where).fetchone()
-        entries = _entries(seqs[:count], sizes[:count], chains_hex, bodies_hex)
-        return entries, count == len(seqs) < SLICE_ROWS
+        chains, bodies = self._connection.execute(self._bodies[lane], where).fetchone()
+        if self._hex:
+            chains, bodies = bytes.fromhex(chains), bytes.fromhex(bodies or "")
+        entries = _entries(seqs[:count], sizes[:count], chains, bodies or b"")
+        return entries, used, count == len(seqs) < SLICE_ROWS
 
     def _gaps(self, after: int, entries: list[Entry], last: int) -> list[Gap]:
         """Return the gaps that make `entries` contiguous from `after + 1` to `last`."""
         gaps: list[Gap] = []
+        if entries and last == entries[-1].seq == after + len(entries):
+            return gaps  # numbers only grow: so many have no room for a hole
         expected = after + 1
         for entry in entries:
             if entry.seq != expected:
@@ -141,27 +170,40 @@ class LogReader:
         return gaps
 
 
-def _fitting(sizes: list[int], room: int, *, at_least_one: bool) -> int:
-    """Return how many of the next entries fit."""
-    for index, size in enumerate(sizes):
-        room -= ENTRY_BYTES + max(size, 0)
-        if room < 0:
-            return max(index, 1) if at_least_one else index
-    return len(sizes)
+def _fitting(sizes: list[int], room: int, *, at_least_one: bool) -> tuple[int, int]:
+    """Return how many of the next entries fit, and their bytes."""
+    used = 0
+    for index, needed in enumerate(accumulate(ENTRY_BYTES + max(size, 0) for size in sizes)):
+        if needed > room and (index or not at_least_one):
+            return index, used
+        used = needed
+        if needed > room:
+            return 1, used
+    return len(sizes), used
 
 
-def _entries(
-    seqs: list[int], sizes: list[int], chains_hex: str, bodies_hex: str | None
-) -> list[Entry]:
-    chains = bytes.fromhex(chains_hex)
-    bodies = bytes.fromhex(bodies_hex or "")
-    if len(chains) != CHAIN_LENGTH * len(seqs) or len(bodies) != sum(max(s, 0) for s in sizes):
-        raise StoreCorrupt("the log contradicts itself", hint=HINTS[StoreCorrupt])
-    entries = []
-    at = 0
-    for index, (seq, size) in enumerate(zip(seqs, sizes, strict=True)):
-        chain = chains[index * CHAIN_LENGTH : (index + 1) * CHAIN_LENGTH]
-        end = at + max(size, 0)
-        entries.append(Entry(seq, chain, None if size == _BARE else bodies[at:end]))
-        at = end
-    return entries
+def _entries(seqs: list[int], sizes: list[int], chains: bytes, bodies: bytes) -> list[Entry]:
+    try:
+        each_chain = struct.unpack(f"{CHAIN_LENGTH}s" * len(seqs), chains)
+        whole = _cut(bodies, [size for size in sizes if size != _BARE])
+    except struct.error as error:
+        raise StoreCorrupt("the log contradicts itself", hint=HINTS[StoreCorrupt]) from error
+    if len(whole) == len(sizes):
+        return list(map(Entry, seqs, each_chain, whole))
+    rest = iter(whole)
+    pieces = (None if size == _BARE else next(rest) for size in sizes)
+    return list(map(Entry, seqs, each_chain, pieces))
+
+
+def _cut(joined: bytes, sizes: list[int]) -> tuple[bytes, ...]:
+    """Return the pieces of those sizes that `joined` is made of. Raises `struct.error`."""
+    # Not through the module's functions: they keep what they compile, and this never comes again.
+    return struct.Struct("".join(f"{size}s" for size in sizes)).unpack(joined)
+
+
+def joins_blobs(connection: sqlite3.Connection) -> bool:
+    """Tell whether this SQLite joins blobs byte by byte."""
+    values = ", ".join(f"(x'{piece.hex()}')" for piece in _PROBE)
+    query = f"SELECT {_JOINED.format('column1')} FROM (VALUES {values})"  # noqa: S608 - constants
+    (joined,) = connection.execute(query).fetchone()
+    return bool(joined == b"".join(_PROBE))

@@ -109,7 +109,7 @@ class Fetch(
     hold_s: float = HOLD_S
 
 
-class Entry(msgspec.Struct, frozen=True, array_like=True):
+class Entry(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """One event in a batch. On the main lane a body that went ahead is None."""
 
     seq: int

@@ -1,6 +1,6 @@
 """What the tests of the log share: records, a model of the log, and ways to look at one."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from pathlib import Path
 
 from buffer.bound import Bound
@@ -54,6 +54,12 @@ def read(
 ) -> Reading:
     """Read to the end of the limit, calling `between` between slices."""
     steps = log.read(lane, after, limit_bytes=limit_bytes, bare_through=bare_through)
+    return finished(steps, between)
+
+
+def finished(
+    steps: Generator[None, None, Reading], between: Callable[[], None] = lambda: None
+) -> Reading:
     while True:
         try:
             next(steps)

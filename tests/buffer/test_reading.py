@@ -1,14 +1,14 @@
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from buffer.log import EventLog
-from buffer.reading import GAPS_MAX, SLICE_ROWS
+from buffer.reading import GAPS_MAX, SLICE_ROWS, LogReader
 from events.chain import genesis
 from events.replication import Entry, Gap, Lane
-from tests.buffer.logs import alarm, check_chain, copy_states, item, open_log, read
+from tests.buffer.logs import alarm, check_chain, copy_states, finished, item, open_log, read
 
 
 def filled(folder: Path, urgent: list[bool], trimmed: int = 0) -> EventLog:
@@ -161,3 +161,22 @@ def test_a_reading_with_many_gaps_is_given_in_parts(tmp_path: Path) -> None:
     assert parts >= 3
     assert GAPS_MAX <= most <= GAPS_MAX + SLICE_ROWS
     log.close()
+
+
+@settings(max_examples=20)
+@given(urgent=st.lists(st.booleans(), min_size=1, max_size=40), after=st.integers(0, 20))
+def test_an_sqlite_that_joins_text_alone_gives_the_same(urgent: list[bool], after: int) -> None:
+    with TemporaryDirectory() as folder:
+        log = filled(Path(folder), urgent)
+        joining = LogReader(log.connection, lambda: log.head.head, joins=True)
+        digits = LogReader(log.connection, lambda: log.head.head, joins=False)
+        for lane in Lane:
+            for bare_through in (0, len(urgent) // 2, len(urgent)):
+                read_one, read_other = (
+                    finished(reader.read(lane, after, limit_bytes=5000, bare_through=bare_through))
+                    for reader in (joining, digits)
+                )
+                assert read_one == read_other
+                bodies = [entry.body for entry in read_one.entries]
+                assert (None in bodies) == (lane is Lane.MAIN and any(urgent[after:bare_through]))
+        log.close()
