@@ -5,10 +5,9 @@ import asyncio
 import json
 import tempfile
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
-from typing import Any
 
 import psutil
 
@@ -17,11 +16,8 @@ from buffer.entries import Pending, pending
 from buffer.log import FILE_NAME, EventLog
 from events.kinds import Kind
 from events.model import ClockQuality, Observation, Stamp
-from hil.parts.network import free_port
-from hil.parts.programs import Program, find
-from sync.local_socket import request_one
-from tests.benchmarks.links import DelayLine
-from tests.benchmarks.site import Site
+from hil.parts.programs import Program
+from tests.benchmarks.site import Site, until
 
 BODY_BYTES = 115
 GROUP_EVENTS = 512
@@ -59,36 +55,15 @@ def _event(number: int) -> Pending:
 
 
 @asynccontextmanager
-async def backlog(
-    folder: Path,
-    events: int,
-    *,
-    host: str = "127.0.0.1",
-    port: int = 0,
-    through: int = 0,
-    enter: Sequence[str] = (),
-    sections: str = "",
-) -> AsyncIterator[tuple[Site, Program, Program]]:
-    """Run a station and, beside it, a gateway that is not started yet and holds `events`.
-
-    The station listens on `host`; the gateway connects to the port `through`, if there is one, and
-    is run by the command `enter`. `sections` are its inputs.
-    """
+async def backlog(folder: Path, events: int) -> AsyncIterator[tuple[Site, Program, Program]]:
+    """Run a station and, beside it, a gateway that is not started yet and holds `events`."""
     site = Site(folder)
-    site.port = port or site.port
-    await site.prepare(sections or IDLE_INPUT, bench=bool(sections))
-    for file in (site.station_config, site.gateway_config):
-        text = file.read_text().replace(f"127.0.0.1:{site.port}", f"{host}:{site.port}")
-        if through and file is site.gateway_config:
-            text = text.replace(f"{host}:{site.port}", f"{host}:{through}")
-        file.write_text(text)
+    await site.prepare(IDLE_INPUT)
     fill(folder / "gateway", events)
     async with AsyncExitStack() as stack:
         station = await stack.enter_async_context(site.station())
-        while not await asyncio.to_thread(_answers, site):  # noqa: ASYNC110 - another process
-            await asyncio.sleep(POLL_S)
-        command = [*enter, find("nplus-gateway"), "run", "--config", str(site.gateway_config)]
-        gateway = Program(command, log=folder / "gateway.log")
+        await until(site.answering, "a station")
+        gateway = site.gateway()
         stack.push_async_exit(gateway)
         yield site, station, gateway
 
@@ -119,23 +94,6 @@ def measure(events: int) -> dict[str, float]:
     return asyncio.run(_measure(events))
 
 
-def measure_delayed(events: int, *, round_trip_s: float = 0.2) -> dict[str, float]:
-    """Drain `events` over a long round trip; return the same as `measure`."""
-
-    async def scenario() -> dict[str, float]:
-        with tempfile.TemporaryDirectory(prefix="catchup") as name:
-            port = free_port()
-            async with (
-                DelayLine("127.0.0.1", port, delay_s=round_trip_s / 2).serve() as line,
-                backlog(Path(name), events, through=line.port, port=port) as programs,
-            ):
-                site, station, gateway = programs
-                await gateway.start()
-                return await drained(site, station, gateway, events)
-
-    return asyncio.run(scenario())
-
-
 async def _measure(events: int) -> dict[str, float]:
     with tempfile.TemporaryDirectory(prefix="catchup") as name:
         async with backlog(Path(name), events) as (site, station, gateway):
@@ -150,7 +108,7 @@ async def drained(site: Site, station: Program, gateway: Program, events: int) -
     moved_at, before = time.monotonic(), 0
     while True:
         await asyncio.sleep(POLL_S)
-        held = await asyncio.to_thread(_held, site)
+        held = await asyncio.to_thread(site.stored)
         now = time.monotonic()
         costs = _processor_s(gateway), _processor_s(station)
         for label, program in (("gateway", gateway), ("station", station)):
@@ -176,19 +134,6 @@ async def drained(site: Site, station: Program, gateway: Program, events: int) -
 def _processor_s(program: Program) -> float:
     times = psutil.Process(program.pid).cpu_times()
     return times.user + times.system
-
-
-def _held(site: Site) -> int:
-    rows: list[dict[str, Any]] = request_one(site.folder / "s.sock", {"request": "gateways"})
-    return next((row["seq"] or 0 for row in rows if row["name"] == "hall"), 0)
-
-
-def _answers(site: Site) -> bool:
-    try:
-        _held(site)
-    except Exception:  # noqa: BLE001 - it is starting
-        return False
-    return True
 
 
 def main() -> None:
