@@ -11,6 +11,7 @@ from events.kinds import Subkind
 from events.model import Instant
 from events.replication import HOLD_S, Batch, Entry, Fetch, Lane
 from sync import messages
+from sync.flight import Flight
 from sync.ledger import Commit
 from sync.messages import MalformedMessage
 from sync.pace import Pace
@@ -91,6 +92,7 @@ class LogReading:
     whole_until: bodies are asked for up to here, since a copy was missing.
     refusals: batches in a row that could not be accepted at this place.
     told: the newest acknowledgement that was sent.
+    flight: what the station asked for over all connections; `counted` of it is this one's.
     """
 
     log_id: str
@@ -108,6 +110,8 @@ class LogReading:
     whole_until: int = 0
     refusals: int = 0
     told: int = 0
+    flight: Flight = field(default_factory=Flight)
+    counted: int = 0
     retry_at: float = 0.0
     opens: dict[int, OpenFetch] = field(default_factory=dict)
     stores: deque[Store] = field(default_factory=deque)
@@ -155,14 +159,9 @@ class LogReading:
 
     def ping(self, number: int) -> Fetch:
         """Return a fetch that is answered at once, with nothing; nobody waits for it."""
+        lane, log = self.lane, self.log_id
         return Fetch(
-            id=number,
-            lane=self.lane,
-            log_id=self.log_id,
-            after=self.seq,
-            stored=0,
-            limit_bytes=0,
-            hold_s=0.0,
+            id=number, lane=lane, log_id=log, after=self.seq, stored=0, limit_bytes=0, hold_s=0.0
         )
 
     def next_fetch(self, number: int, *, limit_bytes: int, hold_s: float = HOLD_S) -> Fetch:
@@ -187,6 +186,28 @@ class LogReading:
             bare_through=0 if whole else self.progress.urgent,
             hold_s=hold_s,
         )
+
+    def ask(self, number: int, now: Instant, *, active: bool, hold_s: float) -> Fetch:
+        """Open the next fetch: for what the pace allows and the other connections leave."""
+        behind = self.head > self.seq
+        limit = self.flight.limit(self.pace.limit_bytes, behind=behind) if active else 0
+        fetch = self.next_fetch(number, limit_bytes=limit, hold_s=hold_s)
+        self.opens[number] = OpenFetch(fetch, now.monotonic, behind)
+        self.count()
+        return fetch
+
+    def count(self) -> None:
+        """Tell the others how much was asked for and is not committed yet."""
+        asked = sum(each.fetch.limit_bytes for each in self.opens.values())
+        in_flight = asked + sum(store.size for store in self.stores)
+        self.flight.bytes += in_flight - self.counted
+        self.counted = in_flight
+
+    def end(self) -> None:
+        """Wait for nothing any more."""
+        self.opens.clear()
+        self.stores.clear()
+        self.count()
 
     def wanted(self, *, active: bool) -> int:
         """Return how many fetches should be open now."""

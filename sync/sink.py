@@ -15,11 +15,12 @@ from events.kinds import Subkind
 from events.model import Instant
 from events.replication import Batch, Entry, Hello, Lane, LogHead, Message, Refused, Welcome
 from sync import messages
+from sync.flight import Flight
 from sync.ledger import Cursor
 from sync.pace import WINDOW_MAX
 from sync.peers import Admission, Notice
 from sync.progress import Progress
-from sync.reading import Answer, Load, LogReading, Lookup, OpenFetch, Store, Work
+from sync.reading import Answer, Load, LogReading, Lookup, Store, Work
 from sync.verify import UNKNOWN_CHAIN, MissingCopy, Unanchored
 from sync.vigil import ANSWER_S, SILENCE_S, Vigil
 
@@ -57,6 +58,7 @@ class Sink:
         progress: Progress,
         now: Instant,
         admit: Callable[[Hello], Admission] = lambda _: Admission.YES,
+        flight: Flight | None = None,
     ) -> None:
         self._gateway = gateway
         self._name = name
@@ -73,6 +75,7 @@ class Sink:
         self._fetches = 0
         self._vigil = Vigil(heard=now.monotonic, turned=now.monotonic)
         self.admit = admit
+        self._flight = flight or Flight()
         self.hello: Hello | None = None
         self.state = SinkState.WAITING
         self.ignored = 0
@@ -103,10 +106,15 @@ class Sink:
         """Tell the gateway why, and say no more."""
         self.state = SinkState.REFUSED
         self._load = None
-        self._readings.clear()
+        self.end()
         self._todo.clear()
         self._send(Refused(reason=reason, text=text[: messages.TEXT_LENGTH_MAX]))
         self._notice(reason, text)
+
+    def end(self) -> None:
+        """Read no more over this connection."""
+        while self._readings:
+            self._readings.popitem()[1].end()
 
     @property
     def active(self) -> bool:
@@ -286,7 +294,7 @@ class Sink:
         self.state = SinkState.OPEN
         offered = {log.log_id: log for log in hello.logs}
         for log_id in self._readings.keys() - offered.keys():
-            del self._readings[log_id]
+            self._readings.pop(log_id).end()
         for log_id, log in offered.items():
             reading = self._readings.get(log_id)
             if reading is None:
@@ -299,7 +307,7 @@ class Sink:
         reading = LogReading(
             log.log_id, hello.lane, hello.boot_id, log.volatile, log.head, progress
         )
-        reading.epoch = progress.epoch
+        reading.epoch, reading.flight = progress.epoch, self._flight
         reading.rewind()
         self._readings[log.log_id] = reading
         if progress.start(Lane.URGENT) == 0:
@@ -376,6 +384,7 @@ class Sink:
 
     def _pump(self, reading: LogReading, now: Instant) -> None:
         """Keep as many fetches open as the pace asks for."""
+        reading.count()
         if self.state is not SinkState.OPEN or now.monotonic < reading.retry_at:
             return
         reading.retry_at = 0.0
@@ -386,8 +395,5 @@ class Sink:
             wanted = min(len(reading.opens), WINDOW_MAX) + 1
         while len(reading.opens) < wanted:
             self._fetches += 1
-            limit = reading.pace.limit_bytes if self.active else 0
-            fetch = reading.next_fetch(self._fetches, limit_bytes=limit, hold_s=self._vigil.hold_s)
-            behind = reading.head > reading.seq
-            reading.opens[fetch.id] = OpenFetch(fetch, now.monotonic, behind)
-            self._send(fetch)
+            hold_s = self._vigil.hold_s
+            self._send(reading.ask(self._fetches, now, active=self.active, hold_s=hold_s))

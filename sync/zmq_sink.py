@@ -18,6 +18,7 @@ from events.errors import ConfigError, StoreError
 from events.kinds import Subkind
 from events.model import Instant
 from events.replication import Hello, Lane
+from sync.flight import Flight
 from sync.keys import public_of
 from sync.ledger import Ledger
 from sync.peers import Allowed, Clock, Notice
@@ -74,6 +75,7 @@ class Hub:
         self._on_told = on_told
         self._awake = asyncio.Event()
         self._gateways: dict[str, Gateway] = {}
+        self._flight = Flight()
         self._routes: dict[bytes, Connection] = {}
         self._noticed: dict[tuple[str, str, str], float] = {}
         self._heard: dict[tuple[str, str], tuple[float, float]] = {}
@@ -238,6 +240,7 @@ class Hub:
             boot_id=self._clock.boot_id,
             progress=gateway.progress,
             now=now,
+            flight=self._flight,
         )
         connection = Connection(route, key, name, sink, now.monotonic)
         sink.admit = lambda hello: gateway.judge(connection, hello, self._clock.now().monotonic)
@@ -324,6 +327,7 @@ class Hub:
 
     def _drop(self, connection: Connection) -> None:
         gateway = self._gateways[connection.gateway]
+        connection.sink.end()
         self._routes.pop(connection.route, None)
         gone = gateway.connections.pop(connection.route, None)
         if gone is not None and gone.greeted is not None:

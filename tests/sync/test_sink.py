@@ -9,6 +9,7 @@ from events.chain import genesis, link
 from events.errors import LogRewound, StoreError
 from events.model import Instant
 from events.replication import Batch, Entry, Fetch, Gap, Hello, Lane, LogHead, Refused, Welcome
+from sync.flight import Flight
 from sync.messages import MalformedMessage, decode, encode, encode_entries, stamp
 from sync.progress import Progress
 from sync.reading import Load, Lookup, Store
@@ -28,6 +29,7 @@ class Station:
         self.progress = Progress()
         self.lane = lane
         self.time = 100.0
+        self.flight = Flight()
         self.one = OneLog("disk")
         for n in range(head):
             self.one.append(b"event %d" % n, urgent=n % 2 == 0)
@@ -41,6 +43,7 @@ class Station:
             boot_id="s",
             progress=self.progress,
             now=self.now,
+            flight=self.flight,
         )
 
     @property
