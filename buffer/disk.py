@@ -124,6 +124,21 @@ class Disk:
 
         return await self.writer.run(steps)
 
+    async def trim_older_than(self, at_us: int) -> None:
+        """Delete what every required station holds and was recorded before a wall time.
+
+        In portions between commits. Raises `StoreError`.
+        """
+
+        def steps(log: EventLog) -> Steps[None]:
+            more = True
+            while more:
+                yield
+                delivered = self.writer.trimmable_through
+                more = log.trim(min(delivered, log.older_than(at_us))) > 0
+
+        await self.writer.run(steps)
+
     def acknowledge(self, station: str, lane: Lane, stored: int) -> None:
         """Note how far a station holds a lane."""
         if self.head is None or not self.marks.claim(station, lane, min(stored, self.head.head)):

@@ -3,12 +3,10 @@
 Synchronous, on one connection, in one thread: the writer's. Tests drive it by hand.
 """
 
-import functools
 import secrets
 import sqlite3
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
-from itertools import chain as chained
 from pathlib import Path
 from typing import Final, Self
 
@@ -20,7 +18,7 @@ from buffer.faults import HINTS, translated
 from buffer.memory import CHECKPOINT_BYTES, Memory, readable
 from buffer.notes import Notes, notes_bytes, read_marks, write_notes
 from buffer.reading import LogReader
-from buffer.rows import Rows
+from buffer.rows import Row, Rows
 from events import __version__
 from events.chain import genesis, link
 from events.errors import StoreCorrupt, StoreError, StoreNewer
@@ -30,18 +28,13 @@ FILE_NAME: Final = "events.db"
 TRIM_EVENTS: Final = 512  # in one transaction
 SPARE_PAGES: Final = 256
 VACUUM_PAGES: Final = 64  # in one step
+VACUUM_FROM_PAGES: Final = 4096  # fewer free ones are not worth the writing
 
 _LOG_ID_BYTES: Final = 8
-_COLUMNS: Final = "seq, chain, kind, point, at_us, body"
-_COLUMN_COUNT: Final = 6
-_ROWS_AT_ONCE: Final = (64, 8, 1)  # one statement each, so that a group takes few calls
 _DELETE: Final = (
     "DELETE FROM routine_event WHERE seq <= ?",
     "DELETE FROM urgent_event WHERE seq <= ?",
 )
-_VALUES: Final = "(" + ", ".join("?" * _COLUMN_COUNT) + ")"
-
-_Row = tuple[int, bytes, str, str, int | None, bytes]
 
 
 class EventLog:
@@ -54,7 +47,7 @@ class EventLog:
         self._rows = Rows(connection)
         self._reader = LogReader(connection, lambda: self._seq)
         self._wal_path = path.with_name(path.name + "-wal")
-        self._file = _file_at(path)
+        self._file = schema.file_at(path)
         self._log_id, self._checkpoint = self._identity()
         self._first, self._seq, self._chain = self._ends()
         self._gaps = Gaps(connection, self._log_id, self._rows.chain_at)
@@ -62,6 +55,7 @@ class EventLog:
         self._doubtful = False  # a transaction failed; what it left is looked at before the next
         self._wal_written = _size(self._wal_path)  # what a killed run left
         self._used = self._rows.used_bytes()
+        self._free = self._rows.free_pages()  # as of the newest look: appends use them up
         page_limit = bound.file_bytes // schema.PAGE_BYTES
         if (
             self._rows.page_count() > page_limit
@@ -120,8 +114,8 @@ class EventLog:
         They have consecutive numbers in the order given. `notes` ride on the same transaction.
         """
         seq, chain = self._seq, self._chain
-        routine: list[_Row] = []
-        urgent: list[_Row] = []
+        routine: list[Row] = []
+        urgent: list[Row] = []
         for item in items:
             seq += 1
             chain = link(chain, seq, item.body)
@@ -133,8 +127,8 @@ class EventLog:
             self._refuse_lost_file()
             if self._doubtful:
                 self._refuse_unknown_events()
-            self._insert("routine_event", routine)
-            self._insert("urgent_event", urgent)
+            self._rows.insert("routine_event", routine)
+            self._rows.insert("urgent_event", urgent)
             copied = write_notes(self.connection, notes, self._checkpoint)
         self._checkpoint = copied
         self._doubtful = False
@@ -240,6 +234,35 @@ class EventLog:
             self._measure_anew()
         return step
 
+    def older_than(self, at_us: int) -> int:
+        """Return up to where the oldest events were recorded before a wall time, in microseconds.
+
+        Looks at one portion of `trim`; 0 if there is none. An event without a time goes with the
+        next one that has one.
+        """
+        with translated("cannot look at the oldest events"):
+            return self._rows.older_than(at_us, self._first, self._first + TRIM_EVENTS - 1)
+
+    @property
+    def vacuum_due(self) -> bool:
+        """Tell whether a quarter of the file is free, and worth giving back to the medium."""
+        free = self._free
+        return free > VACUUM_FROM_PAGES and 3 * free * schema.PAGE_BYTES > self._used
+
+    @property
+    def vacuum_enough(self) -> bool:
+        return self._free <= VACUUM_FROM_PAGES // 4
+
+    def vacuum(self) -> None:
+        """Give some free pages back; the file is shorter once the write-ahead log is folded."""
+        self._free = 0  # also when it fails: looked at again after the next trimming
+        with translated("cannot shorten the store", place=self.path.parent):
+            self._vacuum()
+            self._free = self._rows.free_pages()
+        self._wal_written += (
+            2 * VACUUM_PAGES * schema.PAGE_BYTES
+        )  # each page, and who points to it
+
     @property
     def trim_due(self) -> bool:
         """Tell whether delivered events should go before somebody has to wait for it."""
@@ -274,8 +297,7 @@ class EventLog:
         with translated("cannot checkpoint the store", place=self.path.parent):
             schema.pragma(self.connection, "wal_checkpoint(PASSIVE)")
             if self._rows.page_count() * schema.PAGE_BYTES > self.bound.file_bytes:
-                # A page per step, and no row to fetch: `execute` would stop after the first.
-                self.connection.executescript(f"PRAGMA incremental_vacuum({VACUUM_PAGES})")
+                self._vacuum()
 
     def quick_check(self) -> list[str]:
         """Let SQLite look over the whole file; an empty list is a clean bill. Takes its time."""
@@ -284,6 +306,10 @@ class EventLog:
         return [text for (text,) in rows if text != "ok"]
 
     # ------------------------------------------------------------------ inside
+
+    def _vacuum(self) -> None:
+        # A page per step, and no row to fetch: `execute` would stop after the first.
+        self.connection.executescript(f"PRAGMA incremental_vacuum({VACUUM_PAGES})")
 
     @contextmanager
     def _transaction(self, failing: str) -> Iterator[None]:
@@ -298,14 +324,6 @@ class EventLog:
                 if self.connection.in_transaction:
                     self.connection.execute("ROLLBACK")
                 raise
-
-    def _insert(self, table: str, rows: list[_Row]) -> None:
-        at = 0
-        for width in _ROWS_AT_ONCE:
-            while len(rows) - at >= width:
-                values = tuple(chained.from_iterable(rows[at : at + width]))
-                self.connection.execute(_insert_statement(table, width), values)
-                at += width
 
     def _identity(self) -> tuple[str, int]:
         row = self.connection.execute(
@@ -348,7 +366,7 @@ class EventLog:
 
     def _refuse_lost_file(self) -> None:
         """Raise when our file is not at its path any more: the next start would not find it."""
-        if _file_at(self.path) != self._file:
+        if schema.file_at(self.path) != self._file:
             raise StoreError(
                 f"{self.path} was deleted or replaced while it was open",
                 hint="let nobody but the gateway touch its data folder; a new log begins",
@@ -361,6 +379,7 @@ class EventLog:
     def _measure_anew(self) -> None:
         self._first = self._rows.oldest() or self._seq + 1
         self._used = self._rows.used_bytes()
+        self._free = self._rows.free_pages()
 
 
 def _size(path: Path) -> int:
@@ -370,15 +389,6 @@ def _size(path: Path) -> int:
         return 0  # no write-ahead log, or a medium that is gone
 
 
-def _file_at(path: Path) -> tuple[int, int] | None:
-    """Return which file lies at a path, None for none."""
-    try:
-        found = path.stat()
-    except FileNotFoundError:
-        return None
-    return found.st_dev, found.st_ino
-
-
 def _begin(connection: sqlite3.Connection, created_us: int | None) -> None:
     """Give a new file its log, under an id that no other log ever has."""
     connection.execute(
@@ -386,8 +396,3 @@ def _begin(connection: sqlite3.Connection, created_us: int | None) -> None:
         "SELECT 1, ?, ?, ?, ?, 0 WHERE NOT EXISTS (SELECT 1 FROM log)",
         (secrets.token_hex(_LOG_ID_BYTES), created_us, __version__, schema.CHAIN_ALGORITHM),
     )
-
-
-@functools.cache
-def _insert_statement(table: str, rows: int) -> str:
-    return f"INSERT INTO {table} ({_COLUMNS}) VALUES {', '.join([_VALUES] * rows)}"  # noqa: S608 - our own names

@@ -1,9 +1,21 @@
-"""Looking things up in the tables of an open log."""
+"""Rows of the tables of an open log: putting them in, and looking things up."""
 
+import functools
 import sqlite3
+from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import chain as chained
+from typing import Final
 
 from buffer import schema
+
+Row = tuple[int, bytes, str, str, int | None, bytes]
+"""Number, chain value, kind, point, wall time in microseconds, body."""
+
+_COLUMNS: Final = "seq, chain, kind, point, at_us, body"
+_COLUMN_COUNT: Final = 6
+_ROWS_AT_ONCE: Final = (64, 8, 1)  # one statement each, so that a group takes few calls
+_VALUES: Final = "(" + ", ".join("?" * _COLUMN_COUNT) + ")"
 
 
 @dataclass(frozen=True, slots=True)
@@ -11,6 +23,15 @@ class Rows:
     """Single rows and sums; every call is short. Errors are SQLite's own."""
 
     connection: sqlite3.Connection
+
+    def insert(self, table: str, rows: Sequence[Row]) -> None:
+        """Insert rows inside the caller's transaction."""
+        at = 0
+        for width in _ROWS_AT_ONCE:
+            while len(rows) - at >= width:
+                values = tuple(chained.from_iterable(rows[at : at + width]))
+                self.connection.execute(_insert_statement(table, width), values)
+                at += width
 
     def newest(self) -> int:
         """Return the highest number that was ever given, 0 in an empty log."""
@@ -64,6 +85,17 @@ class Rows:
         ).fetchone()
         return newest if row[0] is None else row[0]
 
+    def older_than(self, at_us: int, first: int, last: int) -> int:
+        """Return the number in a range that ends the events before a wall time; 0 for none."""
+        row = self.connection.execute(
+            "WITH part AS (SELECT seq, at_us FROM routine_event WHERE seq BETWEEN :first AND :last "
+            "UNION ALL SELECT seq, at_us FROM urgent_event WHERE seq BETWEEN :first AND :last) "
+            "SELECT coalesce(max(seq), 0) FROM part WHERE at_us < :at_us AND seq < coalesce("
+            "(SELECT min(seq) FROM part WHERE at_us >= :at_us), :last + 1)",
+            {"first": first, "last": last, "at_us": at_us},
+        ).fetchone()
+        return int(row[0])
+
     def page_count(self) -> int:
         count: int = self.connection.execute("PRAGMA page_count").fetchone()[0]
         return count
@@ -75,3 +107,8 @@ class Rows:
     def used_bytes(self) -> int:
         """Return the bytes of the pages that hold something."""
         return (self.page_count() - self.free_pages()) * schema.PAGE_BYTES
+
+
+@functools.cache
+def _insert_statement(table: str, rows: int) -> str:
+    return f"INSERT INTO {table} ({_COLUMNS}) VALUES {', '.join([_VALUES] * rows)}"  # noqa: S608 - our own names

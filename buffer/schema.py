@@ -65,6 +65,15 @@ def sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
+def file_at(path: Path) -> tuple[int, int] | None:
+    """Return which file lies at a path, None for none."""
+    try:
+        found = path.stat()
+    except FileNotFoundError:
+        return None
+    return found.st_dev, found.st_ino
+
+
 def pragma(connection: sqlite3.Connection, text: str) -> object:
     """Run one pragma and return the first value of its answer, None if it has none."""
     row = connection.execute(f"PRAGMA {text}").fetchone()

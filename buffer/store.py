@@ -5,6 +5,7 @@ Everything here runs on one event loop. The file is touched by the writer's thre
 
 import asyncio
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
@@ -24,6 +25,7 @@ from buffer.recovery import Recovery
 from buffer.salvaging import Salvaging
 from buffer.unsent import OldestUnsent
 from buffer.writer_thread import BoundReached
+from buffer.written import Written
 from events.errors import StoreCorrupt, StoreError
 from events.kinds import Kind, Subkind, is_urgent
 from events.model import Event, Instant, Observation, Record, Stamp
@@ -31,6 +33,7 @@ from events.replication import Entry, Lane, LogHead, Reading
 from events.watching import FIRST_START, since
 
 TAIL_BYTES: Final = 256 * 1024
+KEEP_LOOK_EVERY_S: Final = 3600.0
 OK: Final = "ok"
 
 
@@ -40,6 +43,7 @@ class Store:
     urgent_points: points whose every event is urgent.
     required_stations: public keys (Z85) of the stations that hold back trimming.
     bound_bytes: what the file and its write-ahead log may take, at least 1 MiB.
+    keep_s: delivered events older than this go even where there is room; None: only for room.
 
     It is a `sync.log.Log` and a `protocols.levels.Memory`. Opening never fails: what keeps the
     store from writing makes it degraded, and it is tried again until it works. Enter and leave it
@@ -54,9 +58,13 @@ class Store:
         urgent_points: frozenset[str] = frozenset(),
         required_stations: frozenset[str] = frozenset(),
         bound_bytes: int = BOUND_BYTES_DEFAULT,
+        keep_s: float | None = None,
     ) -> None:
         self.opened_late = False  # drivers began without knowing what was last stored
         self._clock = clock
+        self._keep_s = keep_s
+        self._written = Written(clock.now().monotonic)
+        self._stored_events = 0
         self._urgent_points = urgent_points
         self._watchers: dict[object, Callable[[], None]] = {}
         self._disk = Disk(
@@ -100,6 +108,7 @@ class Store:
             self._group.create_task(self._salvaging.run()),
             self._group.create_task(self._unsent.follow(self._disk.writer)),
             self._group.create_task(self._end_with_the_writer()),
+            self._group.create_task(self._keep_for_so_long()),
         ]
         return self
 
@@ -141,6 +150,7 @@ class Store:
         if recovery.degraded is None and (urgent or recovery.refusing is None):
             try:
                 await self._disk.append(items, Room.RESERVE if urgent else Room.NORMAL)
+                self._stored_events += len(items)
             except StoreError as error:
                 if isinstance(error, BoundReached) and not urgent:
                     recovery.refuse(error)
@@ -283,6 +293,7 @@ class Store:
             "log_id": None if disk.head is None else disk.head.log_id,
             "first": 0 if disk.head is None else disk.head.first,
             "head": 0 if disk.head is None else disk.head.head,
+            **self._written.status(self._clock.now().monotonic, self._stored_events),
             "oldest_unsent": self._oldest_unsent(),
             "oldest_unsent_s": self.oldest_unsent_s(self._clock.now()),
             "marks": [
@@ -355,6 +366,15 @@ class Store:
             return None
         delivered = self._disk.marks.by_all(Lane.MAIN)
         return None if delivered >= head.head else max(delivered + 1, head.first)
+
+    async def _keep_for_so_long(self) -> None:
+        """Let delivered events go by their age, until cancelled."""
+        while self._keep_s is not None:
+            wall = self._clock.now().wall
+            if wall is not None and self._recovery.degraded is None and self._disk.is_open:
+                with suppress(StoreError):  # met again, and told to somebody, by the next append
+                    await self._disk.trim_older_than(round((wall - self._keep_s) * 1_000_000))
+            await asyncio.sleep(KEEP_LOOK_EVERY_S)
 
     async def _end_with_the_writer(self) -> None:
         await self._disk.writer.wait_ended()

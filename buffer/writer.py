@@ -80,6 +80,10 @@ class Writer:
         self._thread.trim_through = through
         self._thread.held_through = urgent_through
 
+    @property
+    def trimmable_through(self) -> int:
+        return self._thread.trim_through
+
     async def open(
         self,
         path: Path,

@@ -132,6 +132,7 @@ class WriterThread:
         self._stopping = False
         self._trimming = False
         self._evicting = False
+        self._vacuuming = False
         self._evicted_all_at = -EVICT_AGAIN_EVENTS  # the head when nothing more could go
 
     def start(self, loop: asyncio.AbstractEventLoop) -> None:
@@ -152,7 +153,7 @@ class WriterThread:
         yield
         log, found = open_log(path, bound=self._bound, created_us=created_us)
         self._log = log
-        self._trimming = self._evicting = False
+        self._trimming = self._evicting = self._vacuuming = False
         self._evicted_all_at = -EVICT_AGAIN_EVENTS
         yield
         head = log.head
@@ -340,7 +341,7 @@ class WriterThread:
                 self._hand(self._answers.deliver_trouble, error)
 
     def _housework_due(self, log: EventLog) -> bool:
-        return log.fold_due or self._trim_due(log) or self._evict_due(log)
+        return log.fold_due or self._trim_due(log) or self._evict_due(log) or self._vacuum_due(log)
 
     def _trim_due(self, log: EventLog) -> bool:
         wanted = not log.trim_enough if self._trimming else log.trim_due
@@ -350,19 +351,25 @@ class WriterThread:
         wanted = not log.evict_enough if self._evicting else log.evict_due
         return wanted and log.head.head >= self._evicted_all_at + EVICT_AGAIN_EVENTS
 
+    def _vacuum_due(self, log: EventLog) -> bool:
+        return not log.vacuum_enough if self._vacuuming else log.vacuum_due
+
     def _housework(self, log: EventLog) -> None:
-        """Fold the write-ahead log, or trim or evict one slice."""
+        """Fold the write-ahead log, or trim, evict or vacuum one slice."""
         try:
             if log.fold_due:
                 log.fold()
             elif self._trim_due(log):
                 self._trimming = log.trim(self.trim_through) > 0 and not log.trim_enough
-            else:
+            elif self._evict_due(log):
                 self._evicting = self._evict(log, urgent=False) and not log.evict_enough
                 if not self._evicting and not log.evict_enough:
                     self._evicted_all_at = log.head.head
+            else:
+                log.vacuum()
+                self._vacuuming = not log.vacuum_enough
         except StoreError as error:
-            self._trimming = self._evicting = False
+            self._trimming = self._evicting = self._vacuuming = False
             self._hand(self._answers.deliver_trouble, error)
 
     def _hand(self, call: Callable[..., None], *arguments: object) -> None:

@@ -40,6 +40,8 @@ def _store(store: dict[str, Any]) -> Iterator[Sample]:
     yield "store_ok", "gauge", {}, store["state"] == "ok"
     yield "store_bytes", "gauge", {}, store["bytes"]
     yield "store_bound_bytes", "gauge", {}, store["bound"]
+    if store["written_bytes"] is not None:
+        yield "store_written_bytes_total", "counter", {}, store["written_bytes"]
 
 
 def _station(station: dict[str, Any]) -> Iterator[Sample]:

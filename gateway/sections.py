@@ -47,9 +47,13 @@ class GatewaySection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
 
 
 class StoreSection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The store. Without `bound_bytes` it takes its own default."""
+    """The store. Without `bound_bytes` it takes its own default.
+
+    keep_days: delivered events older than this are deleted even where there is room.
+    """
 
     bound_bytes: Annotated[int, msgspec.Meta(ge=BOUND_BYTES_MIN)] | None = None
+    keep_days: Annotated[float, msgspec.Meta(ge=1, le=36_500)] | None = None
 
 
 class AnnunciationSection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -10,6 +10,7 @@ import structlog
 
 from buffer.clock import SystemClock
 from buffer.store import Store
+from buffer.written import DAY_S
 from events import __version__
 from events.errors import EX_SOFTWARE, ConfigError, StoreError
 from events.kinds import Kind, Subkind
@@ -75,6 +76,7 @@ class Service:
                 for station, asked in zip(stations, configuration.station, strict=True)
                 if asked.required
             ),
+            keep_s=_keep_s(configuration),
             **_bound(configuration),
         )
         self._conditions = Conditions(memory=self._store, clock=self._clock.now)
@@ -336,6 +338,11 @@ def _station(section: StationSection) -> Station:
         if section.next_public_key_file is not None
         else "",
     )
+
+
+def _keep_s(configuration: Configuration) -> float | None:
+    days = configuration.store.keep_days
+    return None if days is None else days * DAY_S
 
 
 def _bound(configuration: Configuration) -> dict[str, int]:

@@ -108,7 +108,7 @@ class LogMachine(RuleBasedStateMachine):
         self.generation += 1
         self.log.connection.execute("BEGIN IMMEDIATE")
         row = (len(self.model) + 1, b"c" * 16, "status", "p", None, b"body" * 1000)
-        self.log._insert("routine_event", [row])
+        self.log._rows.insert("routine_event", [row])
         schema.pragma(self.log.connection, "cache_spill = 1")
         shutil.copytree(before, self.place())
         self.log.connection.execute("ROLLBACK")

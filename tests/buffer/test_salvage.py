@@ -101,7 +101,7 @@ def test_an_append_that_did_not_commit_is_not_salvaged(tmp_path: Path) -> None:
     log.connection.execute("PRAGMA cache_size = 1")
     log.connection.execute("BEGIN IMMEDIATE")
     for seq in range(101, 400):
-        log._insert("routine_event", [(seq, b"c" * 16, "status", "p", None, b"body" * 200)])
+        log._rows.insert("routine_event", [(seq, b"c" * 16, "status", "p", None, b"body" * 200)])
     shutil.copytree(tmp_path / "a", tmp_path / "b")
     assert (tmp_path / "b" / "events.db-wal").stat().st_size > 200 * PAGE, "it spilled"
     log.connection.execute("ROLLBACK")

@@ -23,7 +23,7 @@ STATUS: dict[str, Any] = {
     "head": 77,
     "oldest_unsent_s": 0.0,
     "annunciation": {"not_delivered": True},
-    "store": {"state": "ok", "bytes": 4096, "bound": 10_000},
+    "store": {"state": "ok", "bytes": 4096, "bound": 10_000, "written_bytes": 77},
     "stations": [
         {
             "name": "east",
