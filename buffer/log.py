@@ -377,7 +377,13 @@ class EventLog:
         return min(self._seq - 1, self._checkpoint)
 
     def _measure_anew(self) -> None:
-        self._first = self._rows.oldest() or self._seq + 1
+        oldest = self._rows.oldest()
+        if oldest is not None and oldest > self._seq:  # and nothing would ever be trimmed again
+            raise StoreCorrupt(
+                f"{self.path}: event {oldest} is none that was ever recorded",
+                hint=HINTS[StoreCorrupt],
+            )
+        self._first = oldest or self._seq + 1
         self._used = self._rows.used_bytes()
         self._free = self._rows.free_pages()
 

@@ -248,6 +248,17 @@ def test_trimming_goes_in_slices_and_keeps_the_newest_event(tmp_path: Path) -> N
     log.close()
 
 
+def test_trimming_finds_a_number_that_was_never_given(tmp_path: Path) -> None:
+    """A damaged page: the log would hold nothing that can be trimmed, and be full for ever."""
+    log = open_log(tmp_path)
+    log.append([item(n) for n in range(1, 11)])
+    copy_states(log)
+    log.connection.execute("UPDATE routine_event SET seq = seq + 3675 WHERE seq > 5")
+    with pytest.raises(StoreCorrupt, match="event 3681 is none that was ever recorded"):
+        log.trim(5)
+    log.close()
+
+
 def test_trimming_takes_older_gaps_with_it_and_leaves_newer_ones(tmp_path: Path) -> None:
     log = open_log(tmp_path)
     log.append([item(n) for n in range(1, 31)])
