@@ -62,11 +62,18 @@ HINTS: Final[dict[type[StoreError], str]] = {
 
 
 def is_read_only(place: Path) -> bool:
-    """Tell whether the file system at a place takes no writes: mounted so, or turned so."""
+    """Tell whether the file system at a place takes no writes: mounted so, or turned so.
+
+    A file without a name is tried as well: after errors ext4 refuses everything, and newer kernels
+    leave the flag as it was. Nothing else of what may fail is looked at.
+    """
     try:
-        return bool(os.statvfs(place).f_flag & os.ST_RDONLY)
-    except OSError:
-        return False
+        if os.statvfs(place).f_flag & os.ST_RDONLY:
+            return True
+        os.close(os.open(place, os.O_TMPFILE | os.O_WRONLY, 0o600))
+    except OSError as error:
+        return error.errno == errno.EROFS
+    return False
 
 
 @contextmanager
