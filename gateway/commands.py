@@ -44,6 +44,24 @@ def keygen(
     typer.echo(public)
 
 
+@app.command("rotate-key")
+def rotate_key(config: ConfigOption) -> None:
+    """Make the key pair that comes next, beside the present one; nothing else changes."""
+    from gateway.config import load
+    from sync import keys
+
+    section = load(config).gateway
+    secret, public = keys.keygen_beside(Path(section.key_file), section.name)
+    typer.echo(secret)
+    typer.echo(public)
+    enroll = f"nplus-station enroll {section.name} {public.name} --config FILE"
+    typer.echo(
+        f"  next: copy {public.name} to every station, and there: {enroll} --beside\n"
+        f'  then: in {config}, key_file = "{secret}", and start the gateway again\n'
+        f"  last: once it is connected, end the old key at every station: {enroll} --replace"
+    )
+
+
 @app.command()
 def check(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="The configuration file.")],

@@ -54,6 +54,27 @@ def keygen(directory: Path, name: str) -> tuple[Path, Path]:
     return secret_path, public_path
 
 
+def keygen_beside(present: Path, name: str) -> tuple[Path, Path]:
+    """Make the pair that follows the one in use, in its folder; return the paths of both files.
+
+    present: the secret key in use; it stays as it is. `NAME-2` is made first, then `NAME-3`, and so
+    on. While a pair is there that is newer than the present one, no other is made: what was begun
+    with it is to be ended first. Raises `ConfigError`.
+    """
+    read_secret(present)
+    used = re.fullmatch(rf"{re.escape(name)}-([1-9][0-9]{{0,8}})", present.stem)
+    following = f"{name}-{int(used[1]) + 1 if used else 2}"
+    try:
+        return keygen(present.parent, following)
+    except ConfigError as error:
+        if not (present.parent / f"{following}.key").exists():
+            raise
+        raise ConfigError(
+            str(error),
+            hint=f"go on with that pair: name {following}.key as key_file; or move it away first",
+        ) from error
+
+
 def read_secret(path: Path) -> str:
     """Return the secret key in a file that nobody else may read. Raises `ConfigError`."""
     key = _read(path, "secret key")

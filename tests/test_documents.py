@@ -52,7 +52,7 @@ def test_the_manual_names_no_command_that_does_not_exist() -> None:
     known = {(program, name) for program, name, _ in commands()}
     for program in PROGRAMS:
         section = MANUAL.split(f"## {program}")[1].split("\n## ")[0]
-        for name in re.findall(r"^\| `([a-z]+)", section, re.MULTILINE):
+        for name in re.findall(r"^\| `([a-z][a-z-]*)", section, re.MULTILINE):
             assert (program, name) in known
 
 

@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 
 from gateway import cli, commands, views
+from gateway.config import load
+from sync.keys import public_of, read_public, read_secret
 from tests.gateway.test_config import CASES, furnish
 
 COMMANDS = [
@@ -14,6 +16,7 @@ COMMANDS = [
     "decode",
     "keygen",
     "metrics",
+    "rotate-key",
     "run",
     "schema",
     "snapshot",
@@ -46,6 +49,32 @@ def test_keys_are_files_of_one_line_and_the_secret_is_closed(
     assert stat.S_IMODE(secret.stat().st_mode) == 0o600
     assert all(len(path.read_text().strip()) == 40 for path in (secret, public))
     assert call(monkeypatch, capsys, *words)[0] == 78  # an identity is never overwritten
+
+
+def test_the_next_key_is_made_beside_the_present_one_and_the_steps_are_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    furnish(tmp_path)
+    config = tmp_path / "gateway.toml"
+    config.write_text((CASES / "good.toml").read_text())
+    section = load(config).gateway
+    present = Path(section.key_file)
+    before = present.read_bytes()
+    code, out, _ = call(monkeypatch, capsys, "rotate-key", "--config", str(config))
+    assert code == 0
+    secret, public, *steps = out.splitlines()
+    assert Path(secret) == present.parent / f"{section.name}-2.key"
+    assert public_of(read_secret(Path(secret))) == read_public(Path(public))
+    assert present.read_bytes() == before
+    assert [step.split(":")[0].strip() for step in steps] == ["next", "then", "last"]
+    assert all(f"enroll {section.name} {section.name}-2.pub" in steps[n] for n in (0, 2))
+    code, out, err = call(monkeypatch, capsys, "rotate-key", "--config", str(config))
+    assert (code, out) == (78, "")
+    assert "exists already" in err
+    assert f"{section.name}-2.key as key_file" in err
+    config.write_text(config.read_text().replace(present.name, f"{section.name}-2.key"))
+    _, out, _ = call(monkeypatch, capsys, "rotate-key", "--config", str(config))
+    assert f"{section.name}-3.key" in out
 
 
 def test_check_as_json_has_every_fault_with_path_and_line(
@@ -155,7 +184,8 @@ def test_every_command_explains_itself(
 
 def test_there_are_no_other_commands() -> None:
     callbacks = [command.callback for command in commands.app.registered_commands]
-    assert sorted(callback.__name__ for callback in callbacks if callback) == COMMANDS
+    names = [callback.__name__.replace("_", "-") for callback in callbacks if callback]
+    assert sorted(names) == COMMANDS
 
 
 def test_a_quick_command_imports_nothing_of_the_daemon() -> None:
