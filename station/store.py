@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import Any
 
 from events.errors import StoreError, StoreReadOnly, UnavailableError
 from events.kinds import Qualifier
@@ -24,11 +24,9 @@ from station.announcements import Announcement, record_of, unreadable
 from station.notices import Limiter
 from station.register import Register
 from station.supervision import Known
-from station.writer import Writer
+from station.writer import Work, Writer
 from sync.ledger import Commit, CommitResult, Cursor
 from sync.peers import Clock
-
-T = TypeVar("T")
 
 LOCK_NAME = "station.lock"
 
@@ -84,7 +82,9 @@ class Store:
             )
         )
 
-    async def commit(self, gateway: str, commit: Commit, received: Instant) -> CommitResult:
+    def commit(
+        self, gateway: str, commit: Commit, received: Instant
+    ) -> asyncio.Future[CommitResult]:
         """Commit, and name events that nobody can read in the same transaction.
 
         Whether they may be named now is asked before; what came of it is noted after. Commits under
@@ -92,40 +92,41 @@ class Store:
         """
         held_back = self._unreadable.take(gateway, received.monotonic)
         said = self._hellos.get(gateway)
+        numbers: tuple[int, ...] = ()  # of new events that nobody can read
 
-        def work(connection: sqlite3.Connection) -> recording.Committed:
-            received_us = _wall_us(received)
+        def work(connection: sqlite3.Connection) -> CommitResult:
+            nonlocal numbers
             if said is not None:
                 self._greet(connection, gateway, said)
             done = recording.Recording(
-                self._register, connection, gateway, commit, received_us
+                self._register, connection, gateway, commit, _wall_us(received)
             ).run()
-            if done.unreadable and held_back is not None:
-                about: dict[str, Scalar] = {"log_id": commit.log_id, "seq": done.unreadable[0]}
-                count = held_back + len(done.unreadable)
+            numbers = done.unreadable
+            if numbers and held_back is not None:
+                about: dict[str, Scalar] = {"log_id": commit.log_id, "seq": numbers[0]}
+                count = held_back + len(numbers)
                 self._announce(connection, unreadable(gateway, count, about), received)
-            return done
+            return done.result
 
-        def note(done: recording.Committed | None) -> None:
-            numbers = done.unreadable if done is not None else ()
-            if done is not None:
+        def note(stored: bool) -> None:
+            if stored:
                 self._greeted(gateway, said)
+            found = len(numbers) if stored else 0
             if held_back is None:
-                self._unreadable.hold(gateway, len(numbers))
-            elif numbers:
+                self._unreadable.hold(gateway, found)
+            elif found:
                 self._unreadable.said(gateway, received.monotonic)
             else:
                 self._unreadable.hold(gateway, held_back)
 
-        urgent = commit.lane is Lane.URGENT
-        size = sum(len(entry.body or b"") for entry in commit.entries)
-        done: recording.Committed = await self._run_noted(
-            lambda: self._writer.submit(
-                work, leaves_rows=True, events=len(commit.entries), size=size, urgent=urgent
-            ),
+        return self._submit_noted(
+            work,
             note,
+            leaves_rows=True,
+            events=len(commit.entries),
+            size=sum(len(entry.body or b"") for entry in commit.entries),
+            urgent=commit.lane is Lane.URGENT,
         )
-        return done.result
 
     def hello(self, gateway: str, stamp: Stamp, received: Instant) -> None:
         """Tie the monotonic clock of a gateway's boot to wall time, before any later commit.
@@ -182,17 +183,16 @@ class Store:
         """Announce what was held back about unreadable events, once it is due."""
         due = self._unreadable.due(now.monotonic)
 
-        def work(connection: sqlite3.Connection) -> bool:
+        def work(connection: sqlite3.Connection) -> None:
             for gateway, count in due:
                 self._announce(connection, unreadable(gateway, count), now)
-            return True
 
-        def note(done: bool | None) -> None:
-            if not done:
+        def note(stored: bool) -> None:
+            if not stored:
                 for gateway, count in due:
                     self._unreadable.hold(gateway, count, unsaid=True)
 
-        await self._run_noted(lambda: self._writer.submit(work), note)
+        await self._submit_noted(work, note)
 
     async def touch(self, seen: Mapping[str, int]) -> None:
         """Remember when gateways were last heard, in POSIX microseconds."""
@@ -261,22 +261,15 @@ class Store:
             )
         return n
 
-    async def _run_noted(
-        self, submit: Callable[[], asyncio.Future[T]], note: Callable[[T | None], None]
-    ) -> T:
-        """Submit a job; give its result, or None when it failed, to `note` on the loop.
-
-        That happens even where the caller is cancelled: its job may still take effect.
-        """
+    def _submit_noted(
+        self, work: Work, note: Callable[[bool], None], **given: Any
+    ) -> asyncio.Future[Any]:
+        """Submit a job; tell `note` on the loop whether it took effect. Raises `StoreError`."""
         try:
-            answer = submit()
+            return self._writer.submit(work, note=note, **given)
         except StoreError:
-            note(None)
+            note(False)
             raise
-        answer.add_done_callback(
-            lambda done: note(None if done.exception() is not None else done.result())
-        )
-        return await asyncio.shield(answer)
 
 
 def _wall_us(now: Instant) -> int | None:

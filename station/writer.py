@@ -35,6 +35,7 @@ JOBS_WAITING_MAX = 100_000  # each caller waits for its answer: this many caller
 class _Job:
     work: Work
     answer: asyncio.Future[Any]
+    note: Callable[[bool], None] | None = None
     leaves_rows: bool = False
     events: int = 0
     size: int = 0
@@ -102,6 +103,7 @@ class Writer:
         self,
         work: Work,
         *,
+        note: Callable[[bool], None] | None = None,
         leaves_rows: bool = False,
         events: int = 0,
         size: int = 0,
@@ -109,6 +111,7 @@ class Writer:
     ) -> asyncio.Future[Any]:
         """Put a job behind those that wait, and return its result to come. Raises `StoreError`.
 
+        note: told on the loop whether it took effect, also where the caller was cancelled.
         leaves_rows: it needs no row that another job of the transaction left to `flush`.
         events, size: how many it stores, and how many bytes of them, at most.
         urgent: it goes before all that are not.
@@ -118,7 +121,7 @@ class Writer:
         if len(self._waiting) + len(self._urgent) >= JOBS_WAITING_MAX:
             raise StoreError("the store does not keep up", hint="look at the station's disk")
         answer: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
-        job = _Job(work, answer, leaves_rows, events, size)
+        job = _Job(work, answer, note, leaves_rows, events, size)
         (self._urgent if urgent else self._waiting).append(job)
         if self._working is None:
             self._start()
@@ -139,9 +142,11 @@ class Writer:
         if failure is None or isinstance(failure, StoreError):
             self.trouble = failure
         for job in jobs:
+            error = failure or job.error
+            if job.note is not None:
+                job.note(error is None)
             if job.answer.done():
                 continue  # its caller was cancelled
-            error = failure or job.error
             if error is None:
                 job.answer.set_result(job.outcome)
             else:

@@ -5,6 +5,7 @@ slowed, a thousand that come back together get less each, and none waits for ano
 """
 
 from sync.pace import LIMIT_BYTES_MIN
+from sync.rest import Rest
 
 TOTAL_BYTES = 64 * 1024 * 1024
 SHARE = 16  # of what is free, in one fetch
@@ -17,11 +18,13 @@ class Flight:
     """Counts bytes of events that were asked for and are not committed yet.
 
     They stay below `total_bytes`, and `LIMIT_BYTES_MIN` more for each fetch that is open.
+    rest: how long each is left alone while many send small batches.
     """
 
     def __init__(self, total_bytes: int = TOTAL_BYTES) -> None:
         self._total = total_bytes
         self.bytes = 0
+        self.rest = Rest()
 
     def limit(self, wanted: int, *, behind: bool) -> int:
         """Return how many of the wanted bytes the next fetch may ask for."""

@@ -4,7 +4,7 @@
 one number under two chain values is two histories (a cloned or restored card), and both are kept.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -84,11 +84,11 @@ class Ledger(Protocol):
         asked of the gateway again, so an incomplete answer costs time, never an event.
         """
 
-    async def commit(self, gateway: str, commit: Commit, received: Instant) -> CommitResult:
+    def commit(self, gateway: str, commit: Commit, received: Instant) -> Awaitable[CommitResult]:
         """Store events, gaps and cursor in one durable transaction; all of it or nothing.
 
         An event is already held, and is passed over, when `(gateway, log_id, seq, chain)` is, or
         when its `Record.origin` names an event of this gateway that is held. A body that cannot be
         decoded is stored raw. Returning means that it survives a power cut: the gateway is then
-        told that it may forget.
+        told that it may forget. The ledger begins at once, awaited or not.
         """

@@ -16,39 +16,15 @@ from sync.ledger import Commit
 from sync.messages import MalformedMessage
 from sync.pace import Pace
 from sync.progress import LogProgress
+from sync.rest import SMALL_BYTES
 from sync.verify import Copies, Place, Verdict, check_urgent, judge_main
+from sync.work import Load, Lookup, Store, Work
+
+__all__ = ["Answer", "Load", "LogReading", "Lookup", "OpenFetch", "Store", "Work"]
 
 REFUSALS_MAX = 3
 WITHHELD_S = HOLD_S + 2.5  # announced elsewhere, and not delivered here for so long
 STORES_OPEN_MAX = 2  # the next batch is checked and waits while the one before it is committed
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Load:
-    """Ask the ledger for cursors."""
-
-    log_ids: tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Lookup:
-    """Ask the ledger for urgent copies."""
-
-    log_id: str
-    first: int
-    last: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Store:
-    """Have the ledger commit; `received` is when the batch came, `size` what it counts."""
-
-    commit: Commit
-    received: Instant
-    size: int = 0
-
-
-Work = Load | Lookup | Store
 
 
 @dataclass(slots=True)
@@ -93,6 +69,7 @@ class LogReading:
     refusals: batches in a row that could not be accepted at this place.
     told: the newest acknowledgement that was sent.
     flight: what the station asked for over all connections; `counted` of it is this one's.
+    rest_until: nothing is asked for before, unless there is a backlog.
     """
 
     log_id: str
@@ -113,6 +90,7 @@ class LogReading:
     flight: Flight = field(default_factory=Flight)
     counted: int = 0
     retry_at: float = 0.0
+    rest_until: float = 0.0
     opens: dict[int, OpenFetch] = field(default_factory=dict)
     stores: deque[Store] = field(default_factory=deque)
     lookup: Lookup | None = None
@@ -123,6 +101,7 @@ class LogReading:
         self.opens.clear()
         self.stores.clear()
         self.lookup = None
+        self.rest_until = 0.0
         if self.epoch != self.progress.epoch:
             self.epoch, self.anchored, self.restart = self.progress.epoch, False, False
         if self.restart:
@@ -216,6 +195,25 @@ class LogReading:
         if self.lane is Lane.URGENT or self.head <= self.seq:
             return 0 if self.stores else 1  # the next one tells at once what was committed
         return self.pace.window
+
+    def rest(self, done: Store, now: Instant) -> float:
+        """Rest after a batch that is committed, if it was small and the last of what there was.
+
+        Returns for how many seconds. Urgent events, and those in a gateway's memory alone, are
+        fetched at once whatever they cost.
+        """
+        if self.lane is Lane.URGENT or self.volatile or done.size >= SMALL_BYTES:
+            return 0.0
+        if self.opens or self.stores or self.head > self.seq:
+            return 0.0
+        rest_s = self.flight.rest.after(now.monotonic)
+        self.rest_until = now.monotonic + rest_s
+        return rest_s
+
+    def waits(self, now: Instant) -> bool:
+        """Tell whether nothing is asked for now: after a failure, or at rest without a backlog."""
+        rests = now.monotonic < self.rest_until and self.head <= self.seq
+        return rests or now.monotonic < self.retry_at
 
     def owes_word(self) -> bool:
         """Tell whether something was committed that no open fetch says, and none will soon."""

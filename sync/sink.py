@@ -117,8 +117,7 @@ class Sink:
             self._readings.popitem()[1].end()
 
     @property
-    def active(self) -> bool:
-        """Whether this connection carries its lane."""
+    def active(self) -> bool:  # whether this connection carries its lane
         return self._vigil.active
 
     def work(self) -> Work | None:
@@ -147,33 +146,36 @@ class Sink:
 
     def found(self, work: Lookup, copies: Sequence[Entry], now: Instant) -> None:
         """Take the copies that were asked for."""
-        reading = self._readings.get(work.log_id)
+        reading = self._reading_of(work)
         if reading is None or reading.lookup is not work:
             return
         reading.found(copies)
         self._advance(reading, now)
 
-    def committed(self, work: Store, now: Instant, *, took_s: float) -> None:
-        """Note that the ledger holds it. Only now the reading moves on and is acknowledged."""
-        commit = work.commit
-        reading = self._readings.get(commit.log_id)
+    def committed(self, work: Store, now: Instant, *, took_s: float) -> float:
+        """Note that the ledger holds it. Only now the reading moves on and is acknowledged.
+
+        Returns for how many seconds the gateway is left alone; then `timeout` is due.
+        """
+        commit, reading = work.commit, self._reading_of(work)
         progress = reading.progress if reading else self._progress.logs.get(commit.log_id)
         if progress is not None and self.hello is not None:
             progress.committed(commit, self.hello.boot_id)
         if reading is None or work not in reading.stores:
-            return
+            return 0.0
         reading.stores.remove(work)
         if commit.restart:
             reading.restart, reading.epoch = False, reading.progress.epoch
         reading.refusals = 0
         reading.pace.committed(work.size, took_s)
+        rest_s = reading.rest(work, now)
         self._advance(reading, now)
+        return rest_s
 
     def failed(self, work: Work, now: Instant) -> None:
         """Note that the ledger could not do it; it is tried again from where the ledger is."""
         if isinstance(work, Load):
-            if work is self._load:
-                self._load_at = now.monotonic + RETRY_S
+            self._load_at = now.monotonic + RETRY_S if work is self._load else self._load_at
             return
         reading = self._reading_of(work)
         if reading is not None and self._wanted(work):
@@ -210,8 +212,8 @@ class Sink:
         if self._load_at:
             due.append(self._load_at)
         for reading in self._readings.values():
-            if reading.retry_at:
-                due.append(reading.retry_at)
+            if reading.retry_at or reading.rest_until:
+                due.append(max(reading.retry_at, reading.rest_until))
             due += [reading.answer_due(self._vigil.answer_s), reading.withheld_at()]
         return min(due)
 
@@ -220,8 +222,7 @@ class Sink:
         out, self._out = self._out, []
         return out
 
-    def ask(self, message: Asked) -> None:
-        """Ask something beside the events."""
+    def ask(self, message: Asked) -> None:  # beside the events
         self._send(message)
 
     def told(self) -> list[Told]:
@@ -385,9 +386,9 @@ class Sink:
     def _pump(self, reading: LogReading, now: Instant) -> None:
         """Keep as many fetches open as the pace asks for."""
         reading.count()
-        if self.state is not SinkState.OPEN or now.monotonic < reading.retry_at:
+        if self.state is not SinkState.OPEN or reading.waits(now):
             return
-        reading.retry_at = 0.0
+        reading.retry_at = reading.rest_until = 0.0
         if reading.epoch != reading.progress.epoch and not reading.stores:
             reading.rewind()
         wanted = reading.wanted(active=self.active)

@@ -9,7 +9,7 @@ import asyncio
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import Any
+from typing import Any, NoReturn
 
 import zmq
 
@@ -20,9 +20,10 @@ from events.model import Instant
 from events.replication import Hello, Lane
 from sync.flight import Flight
 from sync.keys import public_of
-from sync.ledger import Ledger
+from sync.ledger import CommitResult, Ledger
+from sync.notices import Notices
 from sync.peers import Allowed, Clock, Notice
-from sync.reading import Load, Lookup, Store, Work
+from sync.reading import Load, Lookup, Store
 from sync.sink import Sink, SinkState
 from sync.zmq_connections import CONNECTIONS_MAX, Connection, Gateway
 from sync.zmq_loop import LoopSocket, endpoint, set_common_options, wait
@@ -34,8 +35,6 @@ STEP_S = 0.01  # of receiving, then the other tasks get their turn
 KEEPALIVE_IDLE_S = 900  # longer than any path is idle
 KEEPALIVE_INTERVAL_S = 30
 KEEPALIVE_COUNT = 4
-NOTICE_AGAIN_S = 60.0  # the same notice about the same peer
-NOTICES_KEPT_MAX = 1000
 TALKING = frozenset({SinkState.LOADING, SinkState.OPEN})
 
 
@@ -69,7 +68,7 @@ class Hub:
         self._ledger = ledger
         self._allowed = allowed
         self._clock = clock
-        self._on_notice = on_notice
+        self._notices = Notices(on_notice)
         self._on_seen = on_seen
         self._on_hello = on_hello
         self._on_told = on_told
@@ -77,7 +76,6 @@ class Hub:
         self._gateways: dict[str, Gateway] = {}
         self._flight = Flight()
         self._routes: dict[bytes, Connection] = {}
-        self._noticed: dict[tuple[str, str, str], float] = {}
         self._heard: dict[tuple[str, str], tuple[float, float]] = {}
         self._line: LoopSocket | None = None
         self._wrong_keys: WrongKeys | None = None
@@ -276,33 +274,58 @@ class Hub:
             self._drop(connection)
             return
         while (work := connection.sink.work()) is not None:
-            tasks.create_task(self._work(connection, work, tasks))
+            if isinstance(work, Store):
+                self._commit(connection, work, tasks)
+            else:
+                tasks.create_task(self._look(connection, work, tasks))
 
-    async def _work(self, connection: Connection, work: Work, tasks: asyncio.TaskGroup) -> None:
-        await self._do(connection, work)
-        if connection.route in self._routes:
+    def _commit(self, connection: Connection, work: Store, tasks: asyncio.TaskGroup) -> None:
+        """Hand a batch to the ledger, without a task: there are thousands a second."""
+        began = self._clock.now().monotonic
+
+        def done(commit: asyncio.Future[CommitResult]) -> None:
+            if self._line is None or commit.cancelled():
+                return
+            error, now = commit.exception(), self._clock.now()
+            if error is None:
+                # It may have waited for the one before it: that is not its own time.
+                took_s = now.monotonic - max(began, connection.committed_at)
+                connection.committed_at = now.monotonic
+                if rest_s := connection.sink.committed(work, now, took_s=took_s):  # each by itself
+                    commit.get_loop().call_later(rest_s, self._rested, connection, tasks)
+            elif isinstance(error, StoreError):
+                connection.sink.failed(work, now)
+            else:  # a defect ends the station
+                tasks.create_task(_raised(error))
+            if connection.route in self._routes:
+                self._follow(connection, tasks)
+
+        try:
+            commit = self._ledger.commit(connection.gateway, work.commit, work.received)
+            asyncio.ensure_future(commit).add_done_callback(done)
+        except StoreError:
+            connection.sink.failed(work, self._clock.now())
+
+    def _rested(self, connection: Connection, tasks: asyncio.TaskGroup) -> None:
+        if self._line is not None and connection.route in self._routes:
+            connection.sink.timeout(self._clock.now())
             self._follow(connection, tasks)
 
-    async def _do(self, connection: Connection, work: Work) -> None:
+    async def _look(
+        self, connection: Connection, work: Load | Lookup, tasks: asyncio.TaskGroup
+    ) -> None:
         sink, gateway = connection.sink, connection.gateway
         try:
-            match work:
-                case Load():
-                    cursors = await self._ledger.cursors(gateway, work.log_ids)
-                    sink.loaded(work, cursors, self._clock.now())
-                case Lookup():
-                    copies = await self._ledger.copies(gateway, work.log_id, work.first, work.last)
-                    sink.found(work, copies, self._clock.now())
-                case Store():
-                    began = self._clock.now().monotonic
-                    await self._ledger.commit(gateway, work.commit, work.received)
-                    now = self._clock.now()
-                    # It may have waited for the one before it: that is not its own time.
-                    took_s = now.monotonic - max(began, connection.committed_at)
-                    connection.committed_at = now.monotonic
-                    sink.committed(work, now, took_s=took_s)
+            if isinstance(work, Load):
+                cursors = await self._ledger.cursors(gateway, work.log_ids)
+                sink.loaded(work, cursors, self._clock.now())
+            else:
+                copies = await self._ledger.copies(gateway, work.log_id, work.first, work.last)
+                sink.found(work, copies, self._clock.now())
         except StoreError:  # the ledger tells about itself; the sink asks again
             sink.failed(work, self._clock.now())
+        if connection.route in self._routes:
+            self._follow(connection, tasks)
 
     def _flush(self, connection: Connection) -> None:
         connection.due = 0.0  # whatever is to be sent, its deadlines may have moved
@@ -370,12 +393,8 @@ class Hub:
     def _notice(self, notice: Notice, connection: Connection | None) -> None:
         if connection is not None:
             notice = replace(notice, gateway=connection.gateway, key=connection.key)
-        subject = (notice.reason, notice.key, notice.log_id)
-        now = self._clock.now().monotonic
-        if now - self._noticed.get(subject, -NOTICE_AGAIN_S) < NOTICE_AGAIN_S:
-            return
-        self._noticed.pop(subject, None)
-        self._noticed[subject] = now
-        while len(self._noticed) > NOTICES_KEPT_MAX:
-            del self._noticed[next(iter(self._noticed))]
-        self._on_notice(notice)
+        self._notices.take(notice, self._clock.now().monotonic)
+
+
+async def _raised(error: BaseException) -> NoReturn:
+    raise error

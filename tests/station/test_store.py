@@ -462,7 +462,7 @@ def test_jobs_that_fail_do_not_take_their_neighbours_with_them(tmp_path: Path) -
 
         async with asyncio.TaskGroup() as group:
             failing = [group.create_task(fails()) for _ in range(3)]
-            good = group.create_task(store.commit("g1", log.main(1, 1), NOW))
+            good = store.commit("g1", log.main(1, 1), NOW)
         assert good.result().stored == 1
         assert [task.result() for task in failing] == ["failed"] * 3
         assert "half-done" not in await store.known()

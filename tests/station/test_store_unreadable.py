@@ -2,7 +2,7 @@ import asyncio
 import sqlite3
 import threading
 from collections import OrderedDict
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
@@ -68,10 +68,10 @@ def undo(connection: sqlite3.Connection) -> None:
     connection.execute("ROLLBACK")
 
 
-async def fails(store: Store, work: Awaitable[Any]) -> None:
+async def fails(store: Store, work: Callable[[], Awaitable[Any]]) -> None:
     """Let something fail because the transaction that it is in does."""
     async with gathering(store):
-        jobs = [asyncio.ensure_future(each) for each in (work, store._writer.run(undo))]
+        jobs = [asyncio.ensure_future(each) for each in (work(), store._writer.run(undo))]
     results = await asyncio.gather(*jobs, return_exceptions=True)
     assert [isinstance(result, StoreError) for result in results] == [True, True]
 
@@ -88,12 +88,12 @@ def test_a_commit_that_is_undone_leaves_its_unreadable_events_to_be_named(tmp_pa
 
     async def work() -> None:
         async with Store(tmp_path, clock=clock) as store:
-            await fails(store, store.commit("g1", log.main(1, 2), clock.now()))
+            await fails(store, lambda: store.commit("g1", log.main(1, 2), clock.now()))
             await store.commit("g1", log.main(1, 2), clock.now())
-            await fails(store, store.commit("g1", log.main(3, 5), clock.now()))
+            await fails(store, lambda: store.commit("g1", log.main(3, 5), clock.now()))
             await store.commit("g1", log.main(3, 5), clock.now())
             clock.monotonic += 60.0
-            await fails(store, store.commit("g1", log.main(6, 6), clock.now()))
+            await fails(store, lambda: store.commit("g1", log.main(6, 6), clock.now()))
             await store.commit("g1", log.main(6, 6), clock.now())
 
     asyncio.run(work())
@@ -111,7 +111,7 @@ def test_a_count_that_could_not_be_stored_is_stored_later(tmp_path: Path) -> Non
             for seq in range(1, 6):
                 await store.commit("g1", log.main(seq, seq), clock.now())
             clock.monotonic += 60.0
-            await fails(store, store.settle(clock.now()))
+            await fails(store, lambda: store.settle(clock.now()))
             await store.settle(clock.now())
             await store.settle(clock.now())
         with pytest.raises(StoreError, match="closed"):

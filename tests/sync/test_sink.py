@@ -13,6 +13,7 @@ from sync.flight import Flight
 from sync.messages import MalformedMessage, decode, encode, encode_entries, stamp
 from sync.progress import Progress
 from sync.reading import Load, Lookup, Store
+from sync.rest import RATE_FULL, REST_MAX_S, SMALL_BYTES
 from sync.sink import ANSWER_S, RETRY_S, SILENCE_S, Sink, SinkState
 from sync.verify import MissingCopy, Place, Unanchored, check_urgent, judge_main
 from tests.sync.fakes import ListLedger, OneLog
@@ -45,6 +46,11 @@ class Station:
             now=self.now,
             flight=self.flight,
         )
+
+    def crowd(self) -> None:
+        """Let other gateways send as many small batches as make everybody wait."""
+        while self.flight.rest.rate < RATE_FULL:
+            self.flight.rest.after(self.time)
 
     @property
     def now(self) -> Instant:
@@ -182,6 +188,64 @@ def test_what_went_ahead_a_moment_ago_is_not_looked_up_again() -> None:
     work = station.sink.work()
     assert isinstance(work, Store)
     assert (work.commit.confirmed, work.commit.through) == (3, 5)
+
+
+def test_in_a_crowd_a_small_batch_is_followed_by_a_rest_of_a_second_at_most() -> None:
+    station = Station(head=0)
+    [fetch] = station.open()
+    station.crowd()
+    station.one.append(b"one", urgent=False)
+    assert station.hear(station.batch(fetch, *station.entries(1))) == []
+    assert station.held() == [1], "it is stored at once"
+    assert station.sink.deadline() == station.time + REST_MAX_S
+    station.time += REST_MAX_S - 0.001
+    station.sink.timeout(station.now)
+    assert station.said() == []
+    station.time += 0.001
+    station.sink.timeout(station.now)
+    [asked] = station.said()
+    assert (asked.after, asked.stored) == (1, 1)
+
+
+def test_nothing_rests_that_is_urgent_or_large_or_not_the_last_of_a_backlog() -> None:
+    urgent = Station(Lane.URGENT, head=1)
+    [fetch] = urgent.open()
+    urgent.crowd()
+    [asked] = urgent.hear(urgent.batch(fetch, *urgent.entries(1)))
+    assert asked.stored == 1
+
+    large = Station(head=0)
+    [fetch] = large.open()
+    large.crowd()
+    large.one.append(bytes(SMALL_BYTES), urgent=False)
+    [asked] = large.hear(large.batch(fetch, *large.entries(1)))
+    assert asked.stored == 1
+
+    behind = Station(head=5)
+    fetch, follower = behind.open()
+    behind.crowd()
+    [asked] = behind.hear(behind.batch(fetch, *behind.entries(1)))
+    assert asked.follows == follower.id
+
+
+def test_a_rest_ends_with_a_hello_that_tells_of_a_backlog_and_with_another_carrier() -> None:
+    for disturb in ("backlog", "carrier"):
+        station = Station(head=0)
+        [fetch] = station.open()
+        station.crowd()
+        station.one.append(b"one", urgent=False)
+        assert station.hear(station.batch(fetch, *station.entries(1))) == []
+        if disturb == "backlog":
+            station.one.append(b"two", urgent=False)
+            assert [type(each) for each in station.hear(station.hello())] == [
+                Welcome,
+                Fetch,
+                Fetch,
+            ]
+        else:
+            station.sink.activate(station.now, active=False)
+            [asked] = station.said()
+            assert asked.limit_bytes == 0
 
 
 def test_answers_to_fetches_that_are_not_open_are_ignored() -> None:

@@ -15,8 +15,10 @@ from events.errors import StoreError
 from events.kinds import Subkind
 from events.model import Instant
 from events.replication import HOLD_S, Lane
+from sync.flight import Flight
 from sync.peers import Notice
 from sync.reading import Load, Lookup, Store, Work
+from sync.rest import REST_MAX_S, Rest
 from sync.sink import Sink, SinkState
 from sync.source import ReadRequest, Source, SourceState
 from sync.zmq_connections import Connection, Gateway
@@ -57,6 +59,13 @@ class Engines:
     ledger: type[ListLedger] = ListLedger
 
 
+class Crowded(Rest):
+    """Many other gateways send small batches as well."""
+
+    def after(self, now: float) -> float:
+        return REST_MAX_S
+
+
 @dataclass
 class Link:
     """One connection for one lane of one path, with its own two engines."""
@@ -93,6 +102,9 @@ class World:
         self.ever: set[tuple[str, int, bytes]] = set()
         self.backup = self.ledger.copy()
         self.gateway = Gateway(GATEWAY)
+        self.flight = Flight()
+        if self.seed % 3 == 0:
+            self.flight.rest = Crowded()
         self.links: dict[tuple[Lane, str], Link] = {}
         self.calm = False
         self.dead: set[str] = set()
@@ -156,6 +168,7 @@ class World:
             boot_id="station-boot",
             progress=self.gateway.progress,
             now=self.now(),
+            flight=self.flight,
         )
         self._count += 1
         route = b"%d" % self._count
@@ -288,7 +301,7 @@ class World:
         def failed() -> None:
             link.sink.failed(work, self.now())
 
-        done = failed
+        done: Callable[[], object] = failed
         if not self.bad("refuse"):
             with contextlib.suppress(StoreError):
                 done = self.do(link, work)
@@ -296,7 +309,7 @@ class World:
             done = failed
         self.at(self.random.uniform(0, 0.05), lambda: self.worked(link, done))
 
-    def do(self, link: Link, work: Work) -> Callable[[], None]:
+    def do(self, link: Link, work: Work) -> Callable[[], object]:
         match work:
             case Load():
                 cursors = self.ledger.cursors_now(GATEWAY, work.log_ids)
@@ -309,7 +322,7 @@ class World:
                 self.ever |= self.ledger.held(GATEWAY).rows.keys()
                 return lambda: link.sink.committed(work, self.now(), took_s=0.01)
 
-    def worked(self, link: Link, done: Callable[[], None]) -> None:
+    def worked(self, link: Link, done: Callable[[], object]) -> None:
         if link.alive:
             done()
             self.serve(link)

@@ -182,16 +182,14 @@ def _cursor_moves_on_failure() -> Sequence[Any]:
 
 
 def _answer_before_ledger() -> Sequence[Any]:
-    original = Hub._do
+    original = Hub._commit
 
-    async def do(self: Hub, connection: Any, work: Any) -> None:
-        if isinstance(work, StoreWork):
-            connection.sink.committed(work, self._clock.now(), took_s=0.0)
-            self._flush(connection)
-            await asyncio.sleep(0.005)
-        await original(self, connection, work)
+    def commit(self: Hub, connection: Any, work: Any, tasks: Any) -> None:
+        connection.sink.committed(work, self._clock.now(), took_s=0.0)
+        self._flush(connection)
+        original(self, connection, work, tasks)
 
-    return [patch.object(Hub, "_do", do)]
+    return [patch.object(Hub, "_commit", commit)]
 
 
 def _history_not_looked_at() -> Sequence[Any]:
