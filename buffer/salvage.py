@@ -14,11 +14,12 @@ from pathlib import Path
 from typing import Final
 
 from buffer.damaged_file import DamagedFile, Row
-from buffer.faults import translated
+from buffer.faults import HINTS, translated
 from buffer.memory import readable
 from buffer.reading import ENTRY_BYTES, GAPS_MAX
 from buffer.schema import CHAIN_ALGORITHM
 from events.chain import CHAIN_LENGTH
+from events.errors import StoreError
 from events.kinds import is_urgent
 from events.replication import Entry, Gap, Lane, LogHead, Reading
 
@@ -90,7 +91,10 @@ class Salvage:
     def read(
         self, lane: Lane, after: int, *, limit_bytes: int, bare_through: int = 0
     ) -> Generator[None, None, Reading]:
-        """Return entries of a lane in slices; see `sync.log.Log.read` for the meaning."""
+        """Return entries of a lane in slices; see `sync.log.Log.read` for the meaning.
+
+        Raises `StoreError` once the file is closed, between two slices too.
+        """
         assert self.head is not None  # noqa: S101 - nothing else is offered
         entries: list[Entry] = []
         gaps: list[Gap] = []
@@ -207,7 +211,8 @@ class Salvage:
             return None
         page = self._blocks[number][offset] >> 1
         if self._leaf[0] != page:
-            assert self._file is not None  # noqa: S101 - open while it is offered
+            if self._file is None:  # delivered while a station that need not have it was reading
+                raise StoreError(f"{self.path} is no longer offered", hint=HINTS[StoreError])
             try:
                 rows = {row.rowid: row for row in self._file.rows(page) if _is_event(row)}
             except OSError:

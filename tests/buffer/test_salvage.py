@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 
 import buffer.salvaging
-from buffer.log import EventLog
+from buffer.log import FILE_NAME, EventLog
 from buffer.salvage import Salvage
+from events.errors import StoreError
 from events.replication import Entry, Lane, LogHead, Reading
 from events.wire import decode
 from tests.buffer.logs import alarm, copy_states, item, open_log, read
@@ -161,6 +162,19 @@ def test_a_file_with_nothing_in_it_gives_nothing(tmp_path: Path, content: bytes)
     path = tmp_path / "nothing"
     path.write_bytes(content)
     assert salvaged(path).head is None
+
+
+def test_a_file_that_is_delivered_meanwhile_ends_a_reading_with_an_error(tmp_path: Path) -> None:
+    """Anything else would end the thread that writes the log."""
+    log, _ = filled(tmp_path)
+    log.close()
+    salvage = salvaged(tmp_path / FILE_NAME)
+    steps = salvage.read(Lane.MAIN, 0, limit_bytes=1 << 20)
+    next(steps)
+    salvage.close()
+    with pytest.raises(StoreError, match="no longer offered"):
+        for _ in steps:
+            pass
 
 
 def test_a_corrupt_store_is_delivered_under_its_old_numbers_across_restarts(
