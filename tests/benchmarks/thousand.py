@@ -24,7 +24,8 @@ def measure(
 ) -> dict[str, Any]:
     """Return what one station does with `count` gateways, one in a hundred events an alarm.
 
-    stored_rate: events a second that it acknowledged while `rate` were recorded; alarm_p50_s,
+    stored_rate: events a second that it acknowledged while `rate` were recorded, without the
+    first 3 s; alarm_p50_s,
     alarm_p99_s: from raising an alarm to its acknowledgement at the gateway; *_core: share of a
     core of the station's process, while idle and under that load, and of the light gateways, which
     share the machine with it; resident_bytes: the station's memory.
