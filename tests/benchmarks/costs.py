@@ -71,18 +71,22 @@ async def idle(seconds: float, *, metered: bool = False) -> dict[str, float]:
 
 
 async def memory(scratch: Path, events: int) -> dict[str, float]:
-    """Return a gateway's resident bytes while no station answers, without and with a backlog."""
-    return {
-        "empty_bytes": await _resident(None),
-        "full_bytes": await _resident(await asyncio.to_thread(filled, scratch, events)),
-    }
+    """Return a gateway's resident bytes while no station answers, without and with a backlog.
+
+    start_s: from starting the process with the backlog until it watches its contact.
+    """
+    empty_bytes, _ = await _resident(None)
+    full_bytes, start_s = await _resident(await asyncio.to_thread(filled, scratch, events))
+    return {"empty_bytes": empty_bytes, "full_bytes": full_bytes, "start_s": start_s}
 
 
-async def _resident(store: Path | None) -> float:
+async def _resident(store: Path | None) -> tuple[float, float]:
     with tempfile.TemporaryDirectory(prefix="bench") as name:
         async with AsyncExitStack() as stack:
             site, board = await stack.enter_async_context(full_site(Path(name), store))
+            began = time.monotonic()
             gateway: Program = await stack.enter_async_context(site.gateway())
             await until(lambda: board.watched, f"a gateway\n{gateway.last_words()}")
+            start_s = time.monotonic() - began
             await asyncio.sleep(SETTLE_S)
-            return float(psutil.Process(gateway.pid).memory_info().rss)
+            return float(psutil.Process(gateway.pid).memory_info().rss), start_s

@@ -314,6 +314,9 @@ def _memory(setting: Setting) -> dict[str, Measured]:
         _MEMORY_GROWTH.name: Measured(
             values=tuple((run["full_bytes"] - run["empty_bytes"]) / 1e6 for run in runs)
         ),
+        _START_FULL.name: Measured(
+            values=tuple(run["start_s"] for run in runs), note=f"{events:,} events"
+        ),
     }
 
 
@@ -385,6 +388,7 @@ _IDLE_METERED = Row(name="sent and received while idle, one metered path (90 s)"
 _IDLE_CORE = Row(name="processor of an idle gateway", unit="% of a core")
 _MEMORY = Row(name="resident memory of the gateway with a backlog", unit="MB", goal=Goal(64))
 _MEMORY_GROWTH = Row(name="what the backlog adds to it", unit="MB")
+_START_FULL = Row(name="gateway start → contacts watched, with a backlog", unit="s")
 _THOUSAND_RATE = Row(
     name="one station, 1,000 gateways: durable", unit="ev/s", goal=Goal(10_000, least=True)
 )
@@ -409,7 +413,7 @@ PARTS: dict[str, Part] = {
         rows=(_IDLE_WRITES, _IDLE_LINE, _IDLE_CORE), run=_idle, limit_s=150, own_network=True
     ),
     "idle-metered": Part(rows=(_IDLE_METERED,), run=_idle_metered, limit_s=260, own_network=True),
-    "memory": Part(rows=(_MEMORY, _MEMORY_GROWTH), run=_memory, limit_s=150),
+    "memory": Part(rows=(_MEMORY, _MEMORY_GROWTH, _START_FULL), run=_memory, limit_s=150),
     "thousand": Part(
         rows=(_THOUSAND_RATE, _THOUSAND_ALARM, _THOUSAND_IDLE), run=_thousand, limit_s=240
     ),
