@@ -53,7 +53,7 @@ class EventLog:
         self._gaps = Gaps(connection, self._log_id, self._rows.chain_at)
         self._eviction = Eviction(connection, self._gaps, bound.group_bytes // ROW_BYTES)
         self._doubtful = False  # a transaction failed; what it left is looked at before the next
-        self._wal_written = _size(self._wal_path)  # what a killed run left
+        self._wal_written = schema.size_bytes(self._wal_path)  # what a killed run left
         self._used = self._rows.used_bytes()
         self._free = self._rows.free_pages()  # as of the newest look: appends use them up
         page_limit = bound.file_bytes // schema.PAGE_BYTES
@@ -96,7 +96,7 @@ class EventLog:
     @property
     def file_bytes(self) -> int:
         """The bytes on the medium, write-ahead log included."""
-        return _size(self.path) + _size(self._wal_path)
+        return schema.size_bytes(self.path) + schema.size_bytes(self._wal_path)
 
     def has_room(self, need_bytes: int, room: Room) -> bool:
         """Tell whether so much fits the bound."""
@@ -386,13 +386,6 @@ class EventLog:
         self._first = oldest or self._seq + 1
         self._used = self._rows.used_bytes()
         self._free = self._rows.free_pages()
-
-
-def _size(path: Path) -> int:
-    try:
-        return path.stat().st_size
-    except OSError:
-        return 0  # no write-ahead log, or a medium that is gone
 
 
 def _begin(connection: sqlite3.Connection, created_us: int | None) -> None:

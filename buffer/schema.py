@@ -56,6 +56,14 @@ def connect(path: Path) -> sqlite3.Connection:
         return connection
 
 
+def size_bytes(path: Path) -> int:
+    """Return the length of a file; 0 where there is none, or the medium is gone."""
+    try:
+        return path.stat().st_size
+    except OSError:
+        return 0
+
+
 def sync_folder(folder: Path) -> None:
     """Make the names in a folder durable."""
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
