@@ -101,8 +101,11 @@ class Recording:
         gateway: str,
         commit: Commit,
         received_us: int | None,
+        poison: frozenset[int] = frozenset(),
     ) -> None:
+        """Take a commit. `poison`: numbers of events that are only kept, not understood."""
         register.keep_bound(connection)
+        self._poison = poison
         self._register = register
         self._connection = connection
         self._commit = commit
@@ -133,7 +136,9 @@ class Recording:
             if places and any(place.chain == entry.chain for place in places):
                 self._known += 1
                 continue
-            record = self._read(entry.body or b"")
+            record = UNREADABLE
+            if entry.seq not in self._poison:
+                record = self._read(entry.body or b"")
             if places or record.origin is not None:
                 self._link_or_store(entry, record, places or [])
             else:

@@ -19,7 +19,7 @@ from events.kinds import Qualifier
 from events.model import Instant, Scalar, Stamp
 from events.replication import Entry, Lane, LogHead
 from events.wire import encode
-from station import attendance, clock_ties, recording, report
+from station import attendance, clock_ties, poison, recording, report
 from station.announcements import Announcement, record_of, unreadable
 from station.notices import Limiter
 from station.register import Register
@@ -94,12 +94,14 @@ class Store:
         said = self._hellos.get(gateway)
         numbers: tuple[int, ...] = ()  # of new events that nobody can read
 
-        def work(connection: sqlite3.Connection) -> CommitResult:
+        def work(
+            connection: sqlite3.Connection, poisonous: frozenset[int] = frozenset()
+        ) -> CommitResult:
             nonlocal numbers
             if said is not None:
                 self._greet(connection, gateway, said)
             done = recording.Recording(
-                self._register, connection, gateway, commit, _wall_us(received)
+                self._register, connection, gateway, commit, _wall_us(received), poisonous
             ).run()
             numbers = done.unreadable
             if numbers and held_back is not None:
@@ -107,6 +109,13 @@ class Store:
                 count = held_back + len(numbers)
                 self._announce(connection, unreadable(gateway, count, about), received)
             return done.result
+
+        def careful(connection: sqlite3.Connection) -> CommitResult:
+            received_us = _wall_us(received)
+            return work(
+                connection,
+                poison.find(self._register, connection, gateway, commit, received_us),
+            )
 
         def note(stored: bool) -> None:
             if stored:
@@ -122,6 +131,7 @@ class Store:
         return self._submit_noted(
             work,
             note,
+            careful=careful,
             leaves_rows=True,
             events=len(commit.entries),
             size=sum(len(entry.body or b"") for entry in commit.entries),

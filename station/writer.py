@@ -30,12 +30,25 @@ COMMIT_BYTES = 5 * PAGE_SIZE  # that a commit changes whatever it stores
 ROW_FACTOR = 2  # what a body becomes with its columns
 JOBS_WAITING_MAX = 100_000  # each caller waits for its answer: this many callers is a fault
 
+NEVER_STORED = (
+    sqlite3.IntegrityError,
+    sqlite3.DataError,
+    sqlite3.InterfaceError,
+    sqlite3.ProgrammingError,
+    ArithmeticError,
+    LookupError,
+    TypeError,
+    ValueError,
+)
+"""What a row that can never be stored raises; a disk that is full or gone raises none of these."""
+
 
 @dataclass(slots=True)
 class _Job:
     work: Work
     answer: asyncio.Future[Any]
     note: Callable[[bool], None] | None = None
+    careful: Work | None = None
     leaves_rows: bool = False
     events: int = 0
     size: int = 0
@@ -104,6 +117,7 @@ class Writer:
         work: Work,
         *,
         note: Callable[[bool], None] | None = None,
+        careful: Work | None = None,
         leaves_rows: bool = False,
         events: int = 0,
         size: int = 0,
@@ -112,6 +126,7 @@ class Writer:
         """Put a job behind those that wait, and return its result to come. Raises `StoreError`.
 
         note: told on the loop whether it took effect, also where the caller was cancelled.
+        careful: does the same where `work` met something that can never be stored as it is.
         leaves_rows: it needs no row that another job of the transaction left to `flush`.
         events, size: how many it stores, and how many bytes of them, at most.
         urgent: it goes before all that are not.
@@ -121,7 +136,7 @@ class Writer:
         if len(self._waiting) + len(self._urgent) >= JOBS_WAITING_MAX:
             raise StoreError("the store does not keep up", hint="look at the station's disk")
         answer: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
-        job = _Job(work, answer, note, leaves_rows, events, size)
+        job = _Job(work, answer, note, careful, leaves_rows, events, size)
         (self._urgent if urgent else self._waiting).append(job)
         if self._working is None:
             self._start()
@@ -223,7 +238,7 @@ class Writer:
                     self._flush(connection)
                 job.outcome = job.work(connection)
             self._flush(connection)
-        except (StoreError, sqlite3.Error):
+        except (StoreError, sqlite3.Error, *NEVER_STORED):
             return False
         return True
 
@@ -250,15 +265,29 @@ class Writer:
             self._flush(connection)
         except StoreError as error:
             job.error = error
+        except NEVER_STORED as error:
+            if job.careful is None:
+                if not isinstance(error, sqlite3.Error):
+                    raise
+                job.error = store_error(error, self._file)
+            else:
+                self._roll_back_to(connection, "job")
+                careful, job.careful = job.careful, None
+                job.work = careful
+                self._attempt(connection, job)
+                return
         except sqlite3.Error as error:
             job.error = store_error(error, self._file)
         else:
             connection.execute("RELEASE job")
             return
+        self._roll_back_to(connection, "job")
+
+    def _roll_back_to(self, connection: sqlite3.Connection, savepoint: str) -> None:
         self._rolled_back()
         # some errors (full, I/O) have already ended the transaction: this raises, and all fail
-        connection.execute("ROLLBACK TO job")
-        connection.execute("RELEASE job")
+        connection.execute(f"ROLLBACK TO {savepoint}")
+        connection.execute(f"RELEASE {savepoint}")
 
 
 def _identity(file: Path) -> tuple[int, int] | None:

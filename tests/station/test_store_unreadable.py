@@ -3,6 +3,7 @@ import sqlite3
 import threading
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,9 @@ import pytest
 from events.errors import (
     StoreError,
 )
+from events.model import Stamp
 from events.wire import WIRE_VERSION
+from station import interpretation, schema
 from station.store import Store
 from tests.station.gateway_log import FixedClock, GatewayLog, record
 from tests.station.ledger import NOW, gathering, listed, with_store
@@ -186,3 +189,83 @@ def test_absurd_numbers_in_a_record_do_not_stop_it(tmp_path: Path) -> None:
     log.append(record(point="door\x00\x1b[2J", kind="no such kind"))
     with_store(tmp_path, lambda store: store.commit("g1", log.main(1, 6), NOW))
     assert [event["seq"] for event in listed(tmp_path)] == [1, 2, 3, 4, 5, 6]
+
+
+def refuses(folder: Path, condition: str, *, raises: str = "RAISE(ABORT, 'never')") -> None:
+    """Make a ledger that refuses some rows for ever, as a defect of ours would."""
+    with_store(folder, lambda store: store.ping())
+    with closing(sqlite3.connect(folder / schema.FILE_NAME)) as connection:
+        connection.execute(
+            f"CREATE TRIGGER poison BEFORE INSERT ON event WHEN new.readable AND {condition}"
+            f" BEGIN SELECT {raises}; END"
+        )
+        connection.commit()
+
+
+@pytest.mark.parametrize("bad", [{3}, {1}, {8}, {2, 3, 7}, set(range(1, 9))])
+def test_an_event_whose_row_is_refused_for_ever_holds_up_nobody(
+    tmp_path: Path, bad: set[int]
+) -> None:
+    log = GatewayLog()
+    for seq in range(1, 9):
+        log.append(record("poison" if seq in bad else "door", monotonic_s=float(seq)))
+    other = GatewayLog(log_id="other")
+    other.append(record("gate"))
+    refuses(tmp_path, "instr(new.body, 'poison')")
+
+    async def work(store: Store) -> None:
+        async with gathering(store):
+            jobs = [
+                asyncio.ensure_future(store.commit(*each, NOW))
+                for each in (("g1", log.main(1, 8)), ("g2", other.main(1, 1)))
+            ]
+        stored = [result.stored for result in await asyncio.gather(*jobs)]
+        assert stored == [8, 1]
+        again = await store.commit("g1", log.main(1, 8), NOW)
+        assert (again.stored, again.known) == (0, 8)
+        assert (await store.cursors("g1", [log.log_id]))[log.log_id].main == 8
+
+    with_store(tmp_path, work)
+    events = listed(tmp_path)
+    mine = [event for event in events if event["log_id"] == log.log_id]
+    assert [event["seq"] for event in mine] == list(range(1, 9))
+    assert {event["seq"] for event in mine if not event["readable"]} == bad
+    with closing(sqlite3.connect(tmp_path / schema.FILE_NAME)) as connection:
+        kept = connection.execute("SELECT body FROM event WHERE NOT readable ORDER BY seq")
+        assert [body for (body,) in kept] == [log.entries[seq - 1].body for seq in sorted(bad)]
+    (named,) = [event for event in events if event["log_id"] is None]
+    assert named["details"]["count"] == len(bad)
+
+
+def test_an_event_that_our_code_fails_on_is_kept_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = interpretation.best_time
+
+    def fails_on_seven(stamp: Stamp, *others: Any) -> Any:
+        if stamp.monotonic_us == 7_000_000:
+            raise OverflowError("too large")
+        return real(stamp, *others)
+
+    monkeypatch.setattr("station.recording.best_time", fails_on_seven)
+    log = GatewayLog()
+    for seq in range(1, 11):
+        log.append(record(monotonic_s=float(seq)))
+    with_store(tmp_path, lambda store: store.commit("g1", log.main(1, 10), NOW))
+    mine = [event for event in listed(tmp_path) if event["log_id"] == log.log_id]
+    assert [event["seq"] for event in mine if not event["readable"]] == [7]
+    assert len(mine) == 10
+
+
+def test_a_disk_that_refuses_everything_is_not_taken_for_poison(tmp_path: Path) -> None:
+    log = GatewayLog()
+    log.append(record())
+    refuses(tmp_path, "1", raises="load_extension('/nonexistent')")
+
+    async def work(store: Store) -> None:
+        with pytest.raises(StoreError):
+            await store.commit("g1", log.main(1, 1), NOW)
+        assert not (await store.cursors("g1", [log.log_id]))
+
+    with_store(tmp_path, work)
+    assert listed(tmp_path) == []
