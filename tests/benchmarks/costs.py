@@ -9,7 +9,7 @@ from pathlib import Path
 import psutil
 
 from hil.parts.programs import Program
-from tests.benchmarks.link import line
+from tests.benchmarks.link import STATION, STATION_SECOND, line
 from tests.benchmarks.over_line import POINT, draining, filled, full_site
 from tests.benchmarks.site import until
 
@@ -46,26 +46,33 @@ async def alarm_writes(count: int, pause_s: float) -> dict[str, float]:
             return {"bytes_per_alarm": wrote / came, "alarms": float(came)}
 
 
-async def idle(seconds: float, *, metered: bool = False) -> dict[str, float]:
+async def idle(seconds: float) -> dict[str, float]:
     """Return what a connected gateway without events writes and sends, for a day.
 
-    Extrapolated from `seconds`. The line's bytes are counted on its device: every header, both ways.
+    It has two paths to its station: the first carries, the second one, which is metered, stands by.
+    Extrapolated from `seconds`. A path's bytes are those of its IP packets, both ways.
     """
     with tempfile.TemporaryDirectory(prefix="bench") as name:
         folder = Path(name)
         async with (
             line(folder) as link,
-            full_site(folder, None, link, metered=metered) as (site, _),
+            full_site(folder, None, link, second=STATION_SECOND) as (site, _),
             draining(site) as (_, gateway),
         ):
             await asyncio.sleep(2 * SETTLE_S)
-            wrote, carried = written_bytes(gateway.pid), link.carried_bytes()
-            used, began = processor_s(gateway.pid), time.monotonic()
+            link.count()
+            wrote, used = written_bytes(gateway.pid), processor_s(gateway.pid)
+            began = time.monotonic()
             await asyncio.sleep(seconds)
             elapsed = time.monotonic() - began
+
+            def a_day(amount: int) -> float:
+                return amount / elapsed * DAY_S
+
             return {
-                "written_bytes_per_day": (written_bytes(gateway.pid) - wrote) / elapsed * DAY_S,
-                "line_bytes_per_day": (link.carried_bytes() - carried) / elapsed * DAY_S,
+                "written_bytes_per_day": a_day(written_bytes(gateway.pid) - wrote),
+                "first_bytes_per_day": a_day(link.carried_bytes(STATION)),
+                "second_bytes_per_day": a_day(link.carried_bytes(STATION_SECOND)),
                 "core": (processor_s(gateway.pid) - used) / elapsed,
             }
 

@@ -112,7 +112,7 @@ def verdict(row: Row, measured: Measured) -> str:
     middle, bound = median(measured.values), row.goal.bound
     if row.goal.least:
         return f"missed: {middle / bound:.0%} of it" if bound else "missed"
-    return f"missed: {middle / bound:.1f} times it" if bound else "missed"
+    return f"missed: {middle / bound:.2f} times it" if bound else "missed"
 
 
 def cells(row: Row, measured: Measured) -> tuple[str, str, str, str, str]:

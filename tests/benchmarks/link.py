@@ -17,6 +17,7 @@ from pathlib import Path
 from hil.parts.programs import Program
 
 STATION = "10.77.0.1"
+STATION_SECOND = "10.77.0.3"  # the same machine by another way
 GATEWAY = "10.77.0.2"
 NEAR, FAR = "nplus0", "nplus1"
 BURST_BYTES = 2000
@@ -31,12 +32,16 @@ class Link:
         self.pid = pid
         self.inside = (tool("nsenter"), f"--net=/proc/{pid}/ns/net")
 
-    def carried_bytes(self) -> int:
-        """Return what has left both ends so far, with every header."""
-        folder = Path("/sys/class/net") / NEAR / "statistics"
-        if not folder.is_dir():  # this mount of /sys is of another network
-            return sum(_counters(Path("/proc/net/dev").read_text()))
-        return sum(int((folder / name).read_text()) for name in ("tx_bytes", "rx_bytes"))
+    def count(self) -> None:
+        """Count, from now on, the packets to and from each address of the station."""
+        for address in (STATION, STATION_SECOND):
+            _do("iptables", "-A", "INPUT", "-d", address)
+            _do("iptables", "-A", "OUTPUT", "-s", address)
+
+    def carried_bytes(self, address: str) -> int:
+        """Return the bytes of those packets so far, with IP and TCP headers, both ways."""
+        rows = _do("iptables", "-nvxL").splitlines()
+        return sum(int(row.split()[1]) for row in rows if address in row.split())
 
 
 @asynccontextmanager
@@ -60,6 +65,7 @@ async def line(
         _do("ip", "link", "add", NEAR, "type", "veth", "peer", "name", FAR)
         _do("ip", "link", "set", FAR, "netns", str(holder.pid))
         _address(link, peer=False)
+        _do("ip", "address", "add", f"{STATION_SECOND}/24", "dev", NEAR)
         for inside, device in (((), NEAR), (link.inside, FAR)):
             if rate_kbit:
                 _shape(inside, device, rate_kbit)
@@ -106,11 +112,12 @@ def _lose(inside: Sequence[str], device: str, loss: float) -> None:
     _do("iptables", "-A", "INPUT", "-i", device, *words, inside=inside)
 
 
-def _do(name: str, *arguments: str, inside: Sequence[str] = ()) -> None:
+def _do(name: str, *arguments: str, inside: Sequence[str] = ()) -> str:
     command = [*inside, tool(name), *arguments]
     done = subprocess.run(command, check=False, capture_output=True, text=True)
     if done.returncode:
         raise RuntimeError(f"{name} {' '.join(arguments)}: {done.stderr.strip()}")
+    return done.stdout
 
 
 async def _entered(holder: Program) -> None:
@@ -137,12 +144,3 @@ async def _present(relay: Program) -> None:
         if not relay.running:
             break
     raise RuntimeError(f"the long way did not come up: {relay.last_words(2)}")
-
-
-def _counters(text: str) -> list[int]:
-    for row in text.splitlines():
-        name, _, rest = row.partition(":")
-        if name.strip() == NEAR:
-            fields = rest.split()
-            return [int(fields[0]), int(fields[8])]
-    return []

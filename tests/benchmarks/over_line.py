@@ -41,11 +41,11 @@ def filled(scratch: Path, events: int) -> Path:
 
 @asynccontextmanager
 async def full_site(
-    folder: Path, store: Path | None, link: Link | None = None, *, metered: bool = False
+    folder: Path, store: Path | None, link: Link | None = None, *, second: str = ""
 ) -> AsyncIterator[tuple[Site, PinBoard]]:
     """Prepare a site whose gateway holds a copy of `store` and watches one alarm contact."""
     host, inside = (STATION, link.inside) if link else ("127.0.0.1", ())
-    site = Site(folder, host=host, inside=inside, metered=metered)
+    site = Site(folder, host=host, inside=inside, second=second)
     await site.prepare(
         f'[gpio]\nfactory = "bench"\nbench_socket = "{folder}/pins"\n'
         f'[[gpio.point]]\nid = "{POINT}"\nline = "GPIO5"\ncontact = "no"\nkind = "alarm"\n'

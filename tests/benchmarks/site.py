@@ -21,7 +21,8 @@ class Site:
     """Configuration files and keys under `folder`; the station's list read by its own file.
 
     host: where the station listens. inside: what goes before the gateway's command, to run it in
-    another network. metered: bytes are paid for on the gateway's path.
+    another network. second: where the station is reached by a
+    second, metered path.
     """
 
     def __init__(
@@ -30,12 +31,12 @@ class Site:
         *,
         host: str = "127.0.0.1",
         inside: Sequence[str] = (),
-        metered: bool = False,
+        second: str = "",
     ) -> None:
         self.folder = folder
         self.host = host
         self.inside = list(inside)
-        self.metered = metered
+        self.second = second
         self.port = free_port()
         self.station_config = folder / "station.toml"
         self.gateway_config = folder / "gateway.toml"
@@ -46,7 +47,7 @@ class Site:
         (folder / "gateways").mkdir()
         self.station_config.write_text(
             f'[station]\nname = "station"\ndata_dir = "station"\nkey_file = "station.key"\n'
-            f'listen = "{self.host}:{self.port}"\ngateways_dir = "gateways"\n'
+            f'listen = "{"*" if self.second else self.host}:{self.port}"\ngateways_dir = "gateways"\n'
             f'socket = "s.sock"\nlost_after_s = 90.0\n'
         )
         self.gateway_config.write_text(
@@ -54,7 +55,7 @@ class Site:
             f'socket = "g.sock"\nbench = {json.dumps(bench)}\n\n'
             f'[[station]]\nname = "station"\npublic_key_file = "station.pub"\nrequired = true\n'
             f'[[station.path]]\nname = "lan"\naddress = "tcp://{self.host}:{self.port}"\n'
-            f"metered = {json.dumps(self.metered)}\n\n{sections}"
+            f"{self._second_path()}\n{sections}"
         )
         for command in (
             [find("nplus-station"), "keygen", "--out", str(folder), "--name", "station"],
@@ -71,6 +72,12 @@ class Site:
             status, _, error = await answer(command)
             if status:
                 raise RuntimeError(f"{command}: {error}")
+
+    def _second_path(self) -> str:
+        if not self.second:
+            return ""
+        address = f"tcp://{self.second}:{self.port}"
+        return f'[[station.path]]\nname = "lte"\naddress = "{address}"\nmetered = true\n'
 
     def station(self) -> Program:
         command = [find("nplus-station"), "run", "--config", str(self.station_config)]

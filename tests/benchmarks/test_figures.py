@@ -43,7 +43,7 @@ def test_nothing_has_no_middle(function: object) -> None:
     ("row", "measured", "words"),
     [
         (AT_MOST, (10.0, 50.0, 90.0), "reached"),
-        (AT_MOST, (75.0,), "missed: 1.5 times it"),
+        (AT_MOST, (75.0,), "missed: 1.50 times it"),
         (AT_LEAST, (1000.0,), "reached"),
         (AT_LEAST, (999.0, 400.0, 100.0), "missed: 40% of it"),
         (Row(name="plain", unit=""), (1.0,), ""),
