@@ -103,6 +103,12 @@ class Subkind(StrEnum):
     UNWATCHED = "unwatched"
     STARTED = "started"
     STOPPED = "stopped"
+    COMMAND = "command"
+    COMMAND_OUTCOME = "command-outcome"
+    BYPASS = "bypass"
+    CONFIG_STAGED = "config-staged"
+    CONFIG_CONFIRMED = "config-confirmed"
+    CONFIG_ROLLED_BACK = "config-rolled-back"
     UNKNOWN = "unknown"
     # what the station says of its gateways
     GATEWAY_LOST = "gateway-lost"

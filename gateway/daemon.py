@@ -10,14 +10,17 @@ import gc
 import os
 import signal
 import sys
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 
 import structlog
 
-from events.errors import EX_SOFTWARE
+from buffer.clock import SystemClock
+from events.errors import EX_SOFTWARE, ConfigError, StoreError
 from gateway import mutants
 from gateway.config import load
+from gateway.config_transaction import Phase, Transaction, digest
 from gateway.service import Service
 from sync import service_log
 
@@ -27,15 +30,42 @@ _M_ARENA_MAX = -8  # mallopt(3)
 
 
 def run(path: Path) -> int:
-    """Run the gateway configured in `path` until SIGTERM or SIGINT."""
-    configuration = load(path)
-    mutant = mutants.chosen(bench=configuration.gateway.bench)
+    """Run the gateway configured in `path` until SIGTERM or SIGINT.
+
+    A configuration on trial that does not even start is rolled back here. A command may end the
+    program to begin it anew: then it is replaced by itself, and this does not return.
+    """
+    transaction = Transaction(path)
+    clock = SystemClock()
+    state = None
+    with suppress(StoreError):  # a folder that takes no writes keeps no gateway from starting
+        state = transaction.begin(boot_id=clock.boot_id, now_s=clock.now().monotonic)
+    try:
+        service = _service(path)
+    except ConfigError as error:
+        if state is None or state.phase is not Phase.TRYING:
+            raise
+        transaction.roll_back(state, _why(error))
+        service = _service(path)
     service_log.configure()
     sys.excepthook = _end_on_defect
     _keep_memory_small()
-    service = Service(configuration, mutant)
     asyncio.run(_until_signalled(service))
+    if service.restarting:
+        os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])  # noqa: S606 - ourselves
     return 0
+
+
+def _service(path: Path) -> Service:
+    loaded = digest(path.read_bytes()) if path.is_file() else ""
+    configuration = load(path)
+    mutant = mutants.chosen(bench=configuration.gateway.bench)
+    return Service(configuration, mutant, file=path, loaded=loaded)
+
+
+def _why(error: ConfigError) -> str:
+    faults = [str(fault) for fault in error.faults if not fault.warning]
+    return f"it does not start: {'; '.join(faults[:5]) or error}"
 
 
 async def _until_signalled(service: Service) -> None:
@@ -49,6 +79,7 @@ async def _until_signalled(service: Service) -> None:
 
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, ask_to_stop)
+    service.ask_to_stop = ask_to_stop
     gc.freeze()
     await service.run(stop)
 

@@ -94,6 +94,7 @@ class StationSection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     """A station that pulls events from here.
 
     required: nothing is trimmed from the store before this station holds it.
+    commands: whether it may command this gateway.
     next_public_key_file: the key to which the station is about to change; either is taken.
     """
 
@@ -101,6 +102,7 @@ class StationSection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     public_key_file: PathText
     next_public_key_file: PathText | None = None
     required: bool = True
+    commands: bool = True
     path: Annotated[tuple[StationPath, ...], msgspec.Meta(max_length=PATHS_MAX)] = ()
 
 

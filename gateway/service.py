@@ -2,7 +2,7 @@
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from pathlib import Path
 
@@ -12,11 +12,14 @@ from buffer.clock import SystemClock
 from buffer.store import Store
 from buffer.written import DAY_S
 from events import __version__
+from events.commands import Asked
 from events.errors import EX_SOFTWARE, ConfigError, StoreError
 from events.kinds import Kind, Subkind
 from events.model import Observation, Scalar
 from gateway.annunciation import Annunciator
 from gateway.clock_watch import ClockWatch
+from gateway.command_desk import Reply
+from gateway.commanding import Commanding
 from gateway.conditions import RETRY_S, Conditions
 from gateway.config_checks import GATEWAY_POINT
 from gateway.lines import lines, urgent_points
@@ -52,10 +55,19 @@ NO_SOCKET = "no status socket"
 
 
 class Service:
-    """One gateway, from configuration to clean stop. `mutant` breaks it on purpose (see there)."""
+    """One gateway, from configuration to clean stop. `mutant` breaks it on purpose (see there).
+
+    `file` is the configuration's, `loaded` its digest as it was loaded. A command may want the
+    program to begin anew: then it calls `ask_to_stop`, and `restarting` is True after `run`.
+    """
 
     def __init__(
-        self, configuration: Configuration, mutant: tuple[str, Mutant] | None = None
+        self,
+        configuration: Configuration,
+        mutant: tuple[str, Mutant] | None = None,
+        *,
+        file: Path,
+        loaded: str,
     ) -> None:
         section = configuration.gateway
         self._configuration = configuration
@@ -64,6 +76,8 @@ class Service:
         self._log = structlog.get_logger()
         self._clock = SystemClock()
         self._started = self._clock.now()
+        self.restarting = False
+        self.ask_to_stop: Callable[[], None] = lambda: None
         self._recording = 0
         self._recorded = asyncio.Event()
         stations = [_station(station) for station in configuration.station]
@@ -92,6 +106,7 @@ class Service:
             name=section.name,
             program=__version__,
             on_fault=faults.heard,
+            on_asked=self._asked,
             on_rewound=faults.rewound,
             on_time=lambda told: self._clock.learn(told.offset_s, told.error_s),
         )
@@ -115,6 +130,16 @@ class Service:
             conditions=self._conditions,
             driver_of=lambda bus: next(line.driver for _, line in self._lines if line.id == bus),
         )
+        self._commanding = Commanding(
+            file,
+            configuration,
+            loaded,
+            clock=self._clock.now,
+            boot_id=self._clock.boot_id,
+            outputs=self._outputs,
+            fetches=self._uplink.fetches,
+            restart=self._begin_anew,
+        )
         self._annunciator = Annunciator(
             configuration.annunciation,
             oldest_s=self._store.oldest_unsent_s,
@@ -132,6 +157,7 @@ class Service:
             conditions=self._conditions,
             lines=self._lines,
             outputs=self._outputs.status,
+            commanding=self._commanding.status,
             annunciation=self._annunciator.status,
             mutant=self._mutant_name,
         )
@@ -143,6 +169,7 @@ class Service:
                 services.create_task(self._conditions.run(self._store.record)),
                 services.create_task(self._uplink.run()),
                 services.create_task(self._announce()),
+                services.create_task(self._commanding.run(self._store.record)),
                 services.create_task(self._beat()),
                 services.create_task(self._watch_clock()),
             ]
@@ -184,7 +211,7 @@ class Service:
     async def _record(self, observations: Sequence[Observation]) -> None:
         self._recording += 1
         try:
-            await self._store.record(observations)
+            await self._store.record(self._commanding.passed(observations))
         finally:
             self._recording -= 1
             if not self._recording:
@@ -197,6 +224,13 @@ class Service:
                 while self._recording:
                     self._recorded.clear()
                     await self._recorded.wait()
+
+    def _asked(self, station: str, asked: Asked, reply: Reply) -> None:
+        self._commanding.heard(station, asked, reply)
+
+    def _begin_anew(self) -> None:
+        self.restarting = True
+        self.ask_to_stop()
 
     async def _finish(self) -> None:
         """Record that this was a clean stop."""

@@ -41,6 +41,7 @@ class Status:
         conditions: Conditions,
         lines: Sequence[tuple[str, Supervisor]],
         outputs: Callable[[], list[dict[str, Any]]],
+        commanding: Callable[[], dict[str, Any]],
         annunciation: Callable[[], dict[str, Any]],
         mutant: str,
     ) -> None:
@@ -53,6 +54,7 @@ class Status:
         self._conditions = conditions
         self._lines = tuple(lines)
         self._outputs = outputs
+        self._commanding = commanding
         self._annunciation = annunciation
         self._mutant = mutant
 
@@ -77,6 +79,7 @@ class Status:
             "receivers": self._of("receiver"),
             "gpio": pins[0] if pins else None,
             "outputs": self._outputs(),
+            **self._commanding(),
             "annunciation": self._annunciation(),
             "store": store,
             "faults": self._conditions.faults(),

@@ -60,6 +60,10 @@ def show_status(status: dict[str, Any]) -> None:
     _console.print(_lines(status), soft_wrap=False)
     if status["outputs"]:
         _console.print(_outputs(status), soft_wrap=False)
+    for bypass in status["bypasses"]:
+        text = f"bypassed: {bypass['point']}, by {bypass['by']}, for another "
+        _console.print(Text(text + _span(bypass["left_s"]), style="yellow"))
+    _show_configuration(status["configuration"])
     for fault in status["faults"]:
         _console.print(
             Text(
@@ -142,6 +146,17 @@ def _outputs(status: dict[str, Any]) -> Table:
             Text(output["fault"], "red"),
         )
     return table
+
+
+def _show_configuration(pending: dict[str, Any] | None) -> None:
+    if pending is None:
+        return
+    text = f"configuration {pending['phase']}, by {pending['by']}"
+    if pending["left_s"] is not None:
+        text += f": rolled back in {_span(pending['left_s'])} unless the station fetches under it"
+    if pending["reason"]:
+        text += f": {pending['reason']}"
+    _console.print(Text(text, style="yellow"))
 
 
 def _table(*columns: str) -> Table:

@@ -1,10 +1,11 @@
-"""What the running station answers on its socket: `gateways` and `status`."""
+"""What the running station answers on its socket: `gateways`, `status`, `command`, `commands`."""
 
 from collections.abc import AsyncIterator
 from typing import Any
 
 from events.calendar import rfc3339
 from events.errors import UsageError
+from station.command_desk import CommandDesk
 from station.config import StationConfig
 from station.enrolment import Enrolment
 from station.intake import Intake
@@ -27,6 +28,7 @@ class Answers:
         intake: Intake,
         hub: Hub,
         clock: Clock,
+        commands: CommandDesk,
     ) -> None:
         self._config = config
         self._store = store
@@ -34,6 +36,7 @@ class Answers:
         self._intake = intake
         self._hub = hub
         self._clock = clock
+        self._commands = commands
         self._started = clock.now()
 
     def answer(self, message: dict[str, Any]) -> AsyncIterator[object]:
@@ -43,15 +46,26 @@ class Answers:
                 return self._gateways()
             case "status":
                 return self._status()
+            case "command":
+                return self._commands.order(message)
+            case "commands":
+                return self._listed(message)
             case other:
                 raise UsageError(
-                    f"unknown request {str(other)[:100]!r}", hint="known: gateways, status"
+                    f"unknown request {str(other)[:100]!r}",
+                    hint="known: gateways, status, command, commands",
                 )
 
     async def _gateways(self) -> AsyncIterator[object]:
         reports = await self._store.logs(self._intake.offered)
         names = sorted(self._enrolment.names.keys() | reports.keys())
         yield [self._row(name, reports.get(name, GatewayReport())) for name in names]
+
+    async def _listed(self, message: dict[str, Any]) -> AsyncIterator[object]:
+        gateway, limit = message.get("gateway"), message.get("limit", 20)
+        if not isinstance(gateway, str | None) or type(limit) is not int or limit < 0:
+            raise UsageError("gateway is a name, limit a count")
+        yield await self._commands.listed(gateway, limit)
 
     async def _status(self) -> AsyncIterator[object]:
         now = self._clock.now()

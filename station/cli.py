@@ -2,7 +2,6 @@
 
 # ruff: noqa: PLC0415 - a command must not wait for what only another one needs
 
-import json
 import sys
 from contextlib import suppress
 from pathlib import Path
@@ -20,6 +19,8 @@ from events.errors import (
     NplusError,
     UsageError,
 )
+from station import command_cli
+from station.terminal import ConfigOption, JsonOption, ask, print_json
 
 CLICK_USAGE = 2  # what Typer exits with when it does not understand the command line
 INTERRUPTED = 130
@@ -31,11 +32,9 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
+app.command("command")(command_cli.command)
+app.add_typer(command_cli.config_app, name="config")
 
-ConfigOption = Annotated[
-    Path, typer.Option("--config", "-c", metavar="FILE", help="The station's configuration file.")
-]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")]
 NameArgument = Annotated[str, typer.Argument(metavar="NAME", help="The gateway's name.")]
 
 
@@ -81,7 +80,7 @@ def check(
 
     value, faults = inspect(file)
     if as_json:
-        _print_json(
+        print_json(
             {
                 "ok": value is not None,
                 "faults": [_fault(fault) for fault in faults if not fault.warning],
@@ -171,9 +170,9 @@ def run(config: ConfigOption) -> None:
 @app.command()
 def status(config: ConfigOption, as_json: JsonOption = False) -> None:
     """Tell how the running station is."""
-    answer = _ask(config, {"request": "status"})
+    answer = ask(config, {"request": "status"})
     if as_json:
-        _print_json(answer)
+        print_json(answer)
         return
     from station.views import show_status
 
@@ -183,9 +182,9 @@ def status(config: ConfigOption, as_json: JsonOption = False) -> None:
 @app.command()
 def gateways(config: ConfigOption, as_json: JsonOption = False) -> None:
     """List the gateways and how each is, as the running station knows it."""
-    answer = _ask(config, {"request": "gateways"})
+    answer = ask(config, {"request": "gateways"})
     if as_json:
-        _print_json(answer)
+        print_json(answer)
         return
     from station.views import show_gateways
 
@@ -206,7 +205,7 @@ def availability(
 
     rows = table(load(config, places=False).data_dir, month)
     if as_json:
-        _print_json(rows)
+        print_json(rows)
         return
     from station.views import show_availability
 
@@ -238,7 +237,7 @@ def events(
     settings = load(config, places=False)
     if after is None and limit is None and not as_json and sys.stdout.isatty():
         limit = SHOWN_BY_DEFAULT
-    show: following.Show = _print_json
+    show: following.Show = print_json
     if not as_json:
         from station.views import EventLines
 
@@ -276,7 +275,7 @@ def verify(
             hint="`nplus-station gateways` names those that are known",
         )
     if as_json:
-        _print_json([asdict(verdict) for verdict in verdicts])
+        print_json([asdict(verdict) for verdict in verdicts])
     else:
         from station.views import show_verdicts
 
@@ -296,18 +295,6 @@ def snapshot(
 
     n = backup.snapshot(load(config, places=False).data_dir, file.absolute())
     typer.echo(f"{file}: everything up to n {n}")
-
-
-def _ask(config: Path, message: dict[str, Any]) -> Any:
-    from station.config import load
-    from sync.local_socket import request_one
-
-    return request_one(load(config, places=False).socket, message)
-
-
-def _print_json(value: Any) -> None:
-    sys.stdout.write(json.dumps(value, ensure_ascii=False, default=str) + "\n")
-    sys.stdout.flush()
 
 
 def _fault(fault: Fault) -> dict[str, Any]:

@@ -19,6 +19,7 @@ from buffer.clock import SystemClock
 from events import __version__
 from events.errors import EX_SOFTWARE, NplusError, StoreLocked
 from station.answers import Answers
+from station.command_desk import CommandDesk
 from station.config import StationConfig, load
 from station.enrolment import Enrolment
 from station.intake import Intake
@@ -98,6 +99,7 @@ async def _work(config: StationConfig, store: Store, stop: asyncio.Event) -> Non
     clock = SystemClock()
     enrolment = Enrolment(config.gateways_dir)
     intake = Intake(config, store=store, enrolment=enrolment, clock=clock)
+    commands = CommandDesk(store, clock)
     hub = Hub(
         listen=config.listen,
         secret_key=read_secret(config.key_file),
@@ -109,17 +111,25 @@ async def _work(config: StationConfig, store: Store, stop: asyncio.Event) -> Non
         on_notice=intake.on_notice,
         on_seen=lambda _gateway, _now: None,  # `Hub.status` tells the path as well
         on_hello=intake.on_hello,
+        on_told=commands.on_told,
     )
-    intake.hub = hub
+    intake.hub = commands.hub = hub
     await intake.start()
     answers = Answers(
-        config, store=store, enrolment=enrolment, intake=intake, hub=hub, clock=clock
+        config,
+        store=store,
+        enrolment=enrolment,
+        intake=intake,
+        hub=hub,
+        clock=clock,
+        commands=commands,
     )
     try:
         async with serve(config.socket, answers.answer), asyncio.TaskGroup() as tasks:
             working = [
                 tasks.create_task(hub.run()),
                 tasks.create_task(intake.run()),
+                tasks.create_task(commands.run()),
                 tasks.create_task(_beat(store)),
                 tasks.create_task(_tell_ready(config, hub)),
             ]

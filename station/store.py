@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from events.errors import StoreError, StoreReadOnly, UnavailableError
 from events.kinds import Qualifier
@@ -27,6 +27,8 @@ from station.supervision import Known
 from station.writer import Work, Writer
 from sync.ledger import Commit, CommitResult, Cursor
 from sync.peers import Clock
+
+T = TypeVar("T")
 
 LOCK_NAME = "station.lock"
 
@@ -244,6 +246,10 @@ class Store:
     async def counts(self) -> report.Counts:
         """Return the size of the ledger."""
         return await self._writer.run(report.counts)
+
+    async def run(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        """Do something else in the file's next transaction. Raises `StoreError`."""
+        return await self._writer.run(work)
 
     def _announce(
         self, connection: sqlite3.Connection, announcement: Announcement, now: Instant

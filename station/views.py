@@ -159,9 +159,9 @@ def show_faults(file: Path, faults: Sequence[Fault]) -> None:
         console.print(Text(f"{file}: no faults", style="green"))
 
 
-def plain(text: str) -> str:
+def plain(text: str, length: int = TEXT_LENGTH_SHOWN) -> str:
     """Return text that cannot steer a terminal, cut to what fits a line."""
-    cut = text if len(text) <= TEXT_LENGTH_SHOWN else f"{text[:TEXT_LENGTH_SHOWN]}…"
+    cut = text if len(text) <= length else f"{text[:length]}…"
     return "".join(
         letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in cut
     )

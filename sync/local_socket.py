@@ -32,7 +32,7 @@ Handler = Callable[[dict[str, Any]], AsyncIterator[object]]
 
 SOCKET_MODE = 0o660
 PATH_BYTES_MAX = 107  # sun_path of unix(7), without its closing zero
-REQUEST_BYTES_MAX = 64 * 1024
+REQUEST_BYTES_MAX = 128 * 1024
 CLIENTS_MAX = 32
 REQUEST_TIMEOUT_S = 5.0
 SEND_TIMEOUT_S = 60.0  # a reader that takes nothing for this long has left

@@ -6,7 +6,7 @@ A line that repeats itself is written once, then counted.
 import os
 import sys
 import time
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from collections.abc import Callable, MutableMapping
 from typing import Any
 
@@ -14,6 +14,7 @@ import structlog
 
 REPEAT_WINDOW_S = 60.0
 REPEATS_MAX = 256
+TAIL_BYTES_MAX = 256 * 1024  # of the newest lines, kept for whoever asks from afar
 # What makes two lines the same.
 _TELLING = ("event", "line", "gateway", "path", "peer", "text", "error")
 
@@ -62,12 +63,40 @@ class Repeats:
         return line
 
 
+class Tail:
+    """The newest lines, as far as they fit."""
+
+    def __init__(self, bytes_max: int = TAIL_BYTES_MAX) -> None:
+        self._lines: deque[bytes] = deque()
+        self._bytes_max = bytes_max
+        self._bytes = 0
+
+    def add(self, line: bytes) -> None:
+        self._lines.append(line)
+        self._bytes += len(line)
+        while self._bytes > self._bytes_max:
+            self._bytes -= len(self._lines.popleft())
+
+    def text(self) -> bytes:
+        return b"".join(self._lines)
+
+
+_tail = Tail()
+
+
+def tail() -> bytes:
+    """Return the newest lines of this process, at most `TAIL_BYTES_MAX`."""
+    return _tail.text()
+
+
 class _StandardError:
     """Writes whole lines past Python's buffers. A reader that has left stops nobody."""
 
     def msg(self, message: str) -> None:
+        line = (message + "\n").encode(errors="replace")
+        _tail.add(line)
         try:
-            os.write(2, (message + "\n").encode(errors="replace"))
+            os.write(2, line)
         except OSError:
             return
 

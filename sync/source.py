@@ -52,7 +52,7 @@ class Source:
 
     The shell calls `connect` when the socket has a connection, `changed` when the log grew, and
     answers every `wants()` with `read` or `unreadable`. After `SILENT` or `REFUSED` it drops the
-    connection.
+    connection. `fetches` counts over all connections.
     """
 
     def __init__(
@@ -92,6 +92,7 @@ class Source:
         self.refusal: Refused | None = None
         self.welcome: Welcome | None = None
         self.ignored = 0
+        self.fetches = 0
         self.malformed = 0
 
     def connect(self, logs: Sequence[LogHead], now: Instant) -> None:
@@ -303,6 +304,7 @@ class Source:
         if not fetch.follows and offer.supersede(fetch):
             self._ceilings.append(Mark(log_id=fetch.log_id, lane=self._lane, stored=fetch.after))
         offer.newest_id = max(offer.newest_id, fetch.id)
+        self.fetches += 1
         # A number beyond our head was said of another history: it must not let us forget ours.
         if offer.acknowledged < fetch.stored <= offer.head:
             offer.acknowledged = fetch.stored

@@ -56,6 +56,7 @@ class Uplink:
         self._program = program
         self._on_fault = on_fault
         self._on_time = on_time
+        self._sources: list[tuple[str, Source]] = []
         self._on_asked = on_asked
         self._on_rewound = on_rewound
         self._marks: dict[tuple[str, str, Lane], int] = {}
@@ -98,6 +99,10 @@ class Uplink:
         for each in self._lanes.values():
             each.greet_again()
 
+    def fetches(self, station: str) -> int:
+        """Return how many fetches a station has sent since the start."""
+        return sum(source.fetches for name, source in self._sources if name == station)
+
     def status(self) -> list[dict[str, Any]]:
         """Return for each station what it holds of the main log, and how its paths are."""
         heads = self._log.heads()
@@ -134,17 +139,19 @@ class Uplink:
             self._stirred.set()
             self._tell_others(station, lane)
 
+        source = Source(
+            name=self._name,
+            program=self._program,
+            boot_id=self._clock.boot_id,
+            lane=lane,
+            path=path.name,
+            instance=self._instance,
+            rank=station.paths.index(path),
+            period_s=path.period_s,
+        )
+        self._sources.append((station.name, source))
         return LaneRunner(
-            source=Source(
-                name=self._name,
-                program=self._program,
-                boot_id=self._clock.boot_id,
-                lane=lane,
-                path=path.name,
-                instance=self._instance,
-                rank=station.paths.index(path),
-                period_s=path.period_s,
-            ),
+            source=source,
             log=self._log,
             clock=self._clock,
             address=path.address,

@@ -62,7 +62,14 @@ port = { path = "receiver" }
 class Site:
     """`async with`: everything that was started ends with it, whatever the test did."""
 
-    def __init__(self, folder: Path, *, more: str = "", bench: bool = True) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        more: str = "",
+        bench: bool = True,
+        contacts: tuple[Contact, ...] = (),
+    ) -> None:
         self.folder = folder
         self.file = folder / "gateway.toml"
         self.process: asyncio.subprocess.Process | None = None
@@ -76,6 +83,7 @@ class Site:
             [
                 Contact(point="lobby/panic", pin="GPIO5"),
                 Contact(point="lobby/door", pin="GPIO6", contact="nc"),
+                *contacts,
             ],
             Journal("pins"),
         )
