@@ -267,7 +267,10 @@ class Recording:
         )
         state = condition.state
         if state is not None and is_older(
-            place, state, restores=record.observation.qualifier == _RESTORE
+            place,
+            state,
+            restores=record.observation.qualifier == _RESTORE,
+            newest_rank=self._register.newest_rank(self._connection, self._gateway),
         ):
             return True
         condition.state = place

@@ -57,6 +57,7 @@ class Register:
         self._gateways: dict[str, int] = {"": STATION}
         self._logs: dict[tuple[int, str], Log] = {}
         self._boots: dict[tuple[int, str], Boot | None] = {}
+        self._newest_ranks: dict[int, int] = {}
         self.conditions: dict[tuple[int, str, str, str, str], Condition] = {}
         self.pending = Pending()
 
@@ -150,6 +151,16 @@ class Register:
         self._boots[key] = boot
         return boot
 
+    def newest_rank(self, connection: sqlite3.Connection, gateway: int) -> int:
+        """Return the rank of the boot that a gateway was heard of last, 0 before the first."""
+        known = self._newest_ranks.get(gateway)
+        if known is None:
+            (known,) = connection.execute(
+                "SELECT coalesce(max(id), 0) FROM boot WHERE gateway = ?", (gateway,)
+            ).fetchone()
+            self._newest_ranks[gateway] = known
+        return known
+
     def hello(
         self, connection: sqlite3.Connection, gateway: int, stamp: Stamp, station_us: int | None
     ) -> None:
@@ -177,6 +188,7 @@ class Register:
             (gateway, BOOTS_MAX - 1),
         )
         self._boots.pop((gateway, stamp.boot_id), None)
+        self._newest_ranks.pop(gateway, None)
         if known is None:
             self._forget_conditions(connection)  # their places know the ranks of boots
 

@@ -221,3 +221,36 @@ def test_the_newest_event_makes_the_state(acts: list[str], seed: int) -> None:
             if boots <= station.boots:
                 assert state == (qualifier, value)
             assert qualifier == RESTORE or state[0] == NEW
+
+
+def test_a_restore_salvaged_from_a_boot_that_nobody_heard_clears_no_alarm_of_the_present_boot() -> (
+    None
+):
+    """Its log is the newer one to the station: it came after the log that replaced it."""
+    station = Station()
+    damaged, present = GatewayLog("damaged"), GatewayLog("present")
+    for seconds, qualifier in ((1, NEW), (2, RESTORE)):
+        damaged.append(record(qualifier=qualifier, monotonic_s=seconds, boot_id="boot-1", value=0))
+    present.append(record(qualifier=NEW, boot_id="boot-2", value=1))
+    with closing(station.connection):
+        station.hello(Stamp(monotonic_us=1, boot_id="boot-2"))
+        station.commit(present.main(1, 1))
+        station.commit(damaged.main(1, 2))
+        station.register.flush(station.connection)
+        assert station.state("door") == (NEW, 1)
+
+
+def test_an_alarm_of_the_present_boot_goes_before_a_restore_of_one_that_nobody_heard() -> None:
+    """Also where a restored card gives it a smaller number."""
+    station = Station()
+    before, restored = GatewayLog("disk"), GatewayLog("disk")
+    for second in range(1, 4):
+        before.append(record(qualifier=RESTORE, monotonic_s=second, boot_id="boot-1", value=0))
+    restored.append(record("other", boot_id="boot-1"))
+    restored.append(record(qualifier=NEW, urgent=True, boot_id="boot-2", value=1))
+    with closing(station.connection):
+        station.commit(before.main(1, 3))
+        station.hello(Stamp(monotonic_us=1, boot_id="boot-2"))
+        station.commit(restored.early(2))
+        station.register.flush(station.connection)
+        assert station.state("door") == (NEW, 1)
