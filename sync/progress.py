@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from events.chain import genesis
-from events.replication import Entry, Lane
+from events.replication import Entry, Hello, Lane
 from sync.ledger import Commit, Cursor
 
 LOGS_KEPT_MAX = 64
@@ -19,9 +19,9 @@ COPIES_BYTES_MAX = 256 * 1024
 class LogProgress:
     """One log.
 
-    verified: boot of the gateway in which its history was seen to be the one we hold, as far as
-        `main`. In another boot nothing is acknowledged before it was seen again: a card may have
-        been restored, and a clone must not forget what only it has.
+    verified: run of the gateway's program in which its history was seen to be the one we hold,
+        as far as `main`. In another run nothing is acknowledged before it was seen again: a
+        card or a folder may have been restored, and a clone must not forget what only it has.
     head: the newest number that the gateway spoke of, on any connection.
     ahead_since: when it began to be more than is held.
     epoch: counts the restarts; a connection that knows an older one begins anew.
@@ -42,8 +42,8 @@ class LogProgress:
         """Return where a lane reads on: what the main lane holds, the urgent lane need not send."""
         return self.main if lane is Lane.MAIN else max(self.main, self.urgent)
 
-    def committed(self, commit: Commit, boot_id: str) -> None:
-        """Note a commit of what a gateway sent in the boot `boot_id`."""
+    def committed(self, commit: Commit, run_id: str) -> None:
+        """Note a commit of what a gateway sent in one run of its program."""
         if commit.restart:
             self.main = self.urgent = 0
             self.epoch += 1
@@ -52,7 +52,7 @@ class LogProgress:
             self._keep(commit.entries)
         elif commit.through >= self.main:
             self.main, self.chain = commit.through, commit.chain
-            self.verified = boot_id
+            self.verified = run_id
 
     def _keep(self, entries: Iterable[Entry]) -> None:
         for entry in entries:
@@ -96,3 +96,8 @@ class Progress:
             )
         while len(self.logs) > LOGS_KEPT_MAX:
             del self.logs[next(iter(self.logs))]
+
+
+def run_of(hello: Hello) -> str:
+    """Return what tells one run of a gateway's program from another; older ones name their boot."""
+    return hello.instance or hello.boot_id

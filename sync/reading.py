@@ -60,6 +60,7 @@ class OpenFetch:
 class LogReading:
     """One log on one connection. `sync.sink.Sink` moves it.
 
+    run_id: the run of the gateway's program that offers it.
     seq, chain: everything up to here was checked: it is committed, or in `stores`, or was empty.
     stores: handed to the ledger and not committed yet, in order.
     lookup: what the oldest open fetch waits for.
@@ -74,7 +75,7 @@ class LogReading:
 
     log_id: str
     lane: Lane
-    boot_id: str
+    run_id: str
     volatile: bool
     head: int
     progress: LogProgress
@@ -124,7 +125,7 @@ class LogReading:
     def stored(self) -> int:
         """Return what may be acknowledged."""
         progress = self.progress
-        if progress.verified != self.boot_id or self.restart:
+        if progress.verified != self.run_id or self.restart:
             return 0
         return progress.main if self.lane is Lane.MAIN else progress.start(Lane.URGENT)
 
@@ -381,7 +382,7 @@ class LogReading:
             seq=self.seq,
             chain=self.chain,
             anchored=self.anchored,
-            verified=self.progress.verified == self.boot_id,
+            verified=self.progress.verified == self.run_id,
         )
 
     def measure(self, waiting: OpenFetch, answer: Answer) -> None:

@@ -19,7 +19,7 @@ from sync.flight import Flight
 from sync.ledger import Cursor
 from sync.pace import WINDOW_MAX
 from sync.peers import Admission, Notice
-from sync.progress import Progress
+from sync.progress import Progress, run_of
 from sync.reading import Answer, Load, LogReading, Lookup, Store, Work
 from sync.verify import UNKNOWN_CHAIN, MissingCopy, Unanchored
 from sync.vigil import ANSWER_S, SILENCE_S, Vigil
@@ -160,7 +160,7 @@ class Sink:
         commit, reading = work.commit, self._reading_of(work)
         progress = reading.progress if reading else self._progress.logs.get(commit.log_id)
         if progress is not None and self.hello is not None:
-            progress.committed(commit, self.hello.boot_id)
+            progress.committed(commit, run_of(self.hello))
         if reading is None or work not in reading.stores:
             return 0.0
         reading.stores.remove(work)
@@ -306,16 +306,16 @@ class Sink:
     def _begin(self, hello: Hello, log: LogHead) -> LogReading:
         progress = self._progress.logs[log.log_id]
         reading = LogReading(
-            log.log_id, hello.lane, hello.boot_id, log.volatile, log.head, progress
+            log.log_id, hello.lane, run_of(hello), log.volatile, log.head, progress
         )
         reading.epoch, reading.flight = progress.epoch, self._flight
         reading.rewind()
         self._readings[log.log_id] = reading
         if progress.start(Lane.URGENT) == 0:
-            progress.verified = hello.boot_id  # nothing is held that could differ
+            progress.verified = reading.run_id  # nothing is held that could differ
         elif log.head == progress.main and progress.chain != UNKNOWN_CHAIN:
             if log.chain in {progress.chain, UNKNOWN_CHAIN}:  # the end of a salvaged log is lost
-                progress.verified = hello.boot_id
+                progress.verified = reading.run_id
             elif hello.lane is Lane.MAIN:
                 self._rewound(reading, f"another event is numbered {log.head} there")
         return reading

@@ -34,7 +34,7 @@ class Unanchored(SyncError):  # noqa: N818 - the state has a name of its own
 class Place:
     """Where the reading stands. `anchored`: what comes after it was seen to continue its chain.
 
-    verified: it was, over another connection of this boot.
+    verified: it was, over another connection of this run of the gateway.
     """
 
     seq: int

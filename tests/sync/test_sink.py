@@ -436,6 +436,22 @@ def chained(*bodies: bytes) -> list[Entry]:
     return entries
 
 
+def test_a_folder_put_back_without_a_reboot_is_not_told_to_forget_its_own_events() -> None:
+    station = Station()
+    fetch = station.open()[0]
+    station.hear(station.batch(fetch, *station.entries(1, 2, 3, 4, 5)))
+    station.one = OneLog("disk")
+    for n in range(9):  # it went on by itself, beyond what the station holds
+        station.one.append(b"event %d" % n if n < 2 else b"other %d" % n, urgent=False)
+    station.begin()
+    fetch = station.hear(station.hello(instance="another"))[1]
+    assert (fetch.after, fetch.stored) == (5, 0)
+    again = station.hear(station.batch(fetch, *station.entries(6, 7, 8, 9)))[0]
+    assert (again.after, again.stored) == (0, 0)
+    after = station.hear(station.batch(again, *station.entries(*range(1, 10))))
+    assert after[-1].stored == 9
+
+
 def test_another_history_after_a_place_of_ours_is_a_rewound_log() -> None:
     ours, theirs = chained(b"a", b"b"), chained(b"a", b"B", b"c")
     place = Place(seq=2, chain=ours[1].chain, anchored=False)

@@ -35,7 +35,7 @@ class AcknowledgesBeforeCommit(Sink):
     def _advance(self, reading: LogReading, now: Instant) -> None:
         super()._advance(reading, now)
         if reading.stores:
-            reading.progress.committed(reading.stores[0].commit, reading.boot_id)
+            reading.progress.committed(reading.stores[0].commit, reading.run_id)
             self._fetches += 1
             self._send(reading.next_fetch(self._fetches, limit_bytes=0))
 
