@@ -101,7 +101,7 @@ class Transaction:
         """Go on after a start, before the configuration is read. Returns where it is now."""
         state = self.state()
         if state is None:
-            self._clean(self._staged)
+            self.finish()  # what a power cut may have left
             return None
         if state.phase is Phase.TRYING:
             return self._go_on(state, boot_id, now_s)
@@ -145,7 +145,7 @@ class Transaction:
 
     def finish(self) -> None:
         """Forget a transaction that is over and told."""
-        for file in (self._state_file, self._staged, self._previous):
+        for file in (self._state_file, self._staged, self._previous, self._beside("new")):
             self._clean(file)
 
     def _give_up(self, state: State, reason: str) -> State:

@@ -71,12 +71,16 @@ class Order(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 
 @dataclass(slots=True)
 class _Open:
-    """A command that is not settled. `draft` is what is still to be sent, None once it was."""
+    """A command that is not settled. `draft` is what is still to be sent, None once it was.
+
+    sending: it is being made durable, and goes out then: an inquiry now would overtake it.
+    """
 
     gateway: str
     lane: Lane
     draft: Command | None
     heard_at: float
+    sending: bool = False
     told: list[Outcome] = field(default_factory=list)
     news: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -98,6 +102,12 @@ class CommandDesk:
             self._told.put_nowait((gateway, told))
         except asyncio.QueueFull:
             return  # inquired after later
+
+    def on_hello(self, gateway: str) -> None:
+        """Ask at once after what was sent over a connection that this one may replace."""
+        for following in self._open.values():
+            if following.gateway == gateway and following.draft is None:
+                following.heard_at = float("-inf")
 
     async def run(self) -> None:
         """Work until cancelled."""
@@ -226,8 +236,13 @@ class CommandDesk:
             arguments = {**arguments, "station_us": self._now_us() or 0}
         command = msgspec.structs.replace(draft, challenge=offer.challenge, arguments=arguments)
         following.draft = None  # whatever happens from here on: never again
-        await self._store.run(partial(command_book.sent, command=command))
-        self._say(following, command)
+        following.sending = True
+        try:
+            await self._store.run(partial(command_book.sent, command=command))
+            self._say(following, command)
+        finally:
+            following.sending = False
+            following.heard_at = self._clock.now().monotonic
 
     async def _settle(self, gateway: str, outcome: Outcome) -> None:
         await self._store.run(
@@ -247,7 +262,7 @@ class CommandDesk:
         """Ask after what has been silent for too long."""
         now_s = self._clock.now().monotonic
         for command_id, following in list(self._open.items()):
-            if now_s - following.heard_at < INQUIRE_S:
+            if following.sending or now_s - following.heard_at < INQUIRE_S:
                 continue
             if following.draft is not None:
                 following.draft = None

@@ -150,7 +150,7 @@ def show_report(told: Mapping[str, Any]) -> None:
         typer.echo(plain(f"refused: {refused}", LENGTH_SHOWN))
     if told.get("needs_second_person"):
         typer.echo("a push needs a second person: --confirmed-by NAME (lines marked !)")
-    if told.get("ok") and not told.get("changes"):
+    if told.get("ok") and not told.get("changes") and not told.get("refused"):
         typer.echo("no changes")
 
 

@@ -18,6 +18,7 @@ import structlog
 from buffer.clock import SystemClock
 from events import __version__
 from events.errors import EX_SOFTWARE, NplusError, StoreLocked
+from events.replication import Hello
 from station.answers import Answers
 from station.command_desk import CommandDesk
 from station.config import StationConfig, load
@@ -100,6 +101,11 @@ async def _work(config: StationConfig, store: Store, stop: asyncio.Event) -> Non
     enrolment = Enrolment(config.gateways_dir)
     intake = Intake(config, store=store, enrolment=enrolment, clock=clock)
     commands = CommandDesk(store, clock)
+
+    def greeted(gateway: str, hello: Hello) -> None:
+        intake.on_hello(gateway, hello)
+        commands.on_hello(gateway)
+
     hub = Hub(
         listen=config.listen,
         secret_key=read_secret(config.key_file),
@@ -110,7 +116,7 @@ async def _work(config: StationConfig, store: Store, stop: asyncio.Event) -> Non
         clock=clock,
         on_notice=intake.on_notice,
         on_seen=lambda _gateway, _now: None,  # `Hub.status` tells the path as well
-        on_hello=intake.on_hello,
+        on_hello=greeted,
         on_told=commands.on_told,
     )
     intake.hub = commands.hub = hub
