@@ -92,9 +92,7 @@ class Transaction:
         """Make the staged configuration the active one; it counts from the next start on."""
         self._write(self._previous, self._active())
         state = self._keep(replace(state, phase=Phase.TRYING, boot_id=boot_id, since_s=now_s))
-        with _translated(self.file):
-            self._staged.replace(self.file)
-            _sync_folder(self.file.parent)
+        self._activate()
         return state
 
     def begin(self, *, boot_id: str, now_s: float) -> State | None:
@@ -175,6 +173,11 @@ class Transaction:
                 os.fsync(descriptor)
             new.replace(file)
             _sync_folder(file.parent)
+
+    def _activate(self) -> None:
+        with _translated(self.file):
+            self._staged.replace(self.file)
+            _sync_folder(self.file.parent)
 
     def _clean(self, file: Path) -> None:
         with suppress(OSError):
