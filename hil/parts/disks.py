@@ -14,9 +14,11 @@ from typing import Self
 
 from hil.parts.volatile_disk import Policy
 
-PROGRAMS = ("blockdev", "mkfs.ext4", "mount", "umount")
+PROGRAMS = ("blockdev", "e2fsck", "mkfs.ext4", "mount", "umount")
 DEVICES = ("/dev/fuse", "/dev/loop-control")
 DISK_BYTES = 32 * 1024 * 1024
+_REPAIRED = (0, 1, 2)  # exit statuses of e2fsck: clean, repaired, repaired but start again
+_REPAIR = ("e2fsck", "-f", "-y")
 _FORMAT = ("mkfs.ext4", "-q", "-E", "nodiscard,lazy_itable_init=0", "-J", "size=4")
 
 
@@ -28,6 +30,7 @@ class CuttableDisk:
         self.mounted = folder / "mounted"
         self.cut_s = 0.0  # monotonic time of the newest cut
         self.lost_sectors = 0
+        self.repaired = 0  # how many of the filesystems that cuts left had to be
         self._folder = folder
         self._stack = ExitStack()
 
@@ -78,7 +81,14 @@ class CuttableDisk:
         done = json.loads(self._disk.stdout.readline())
         self.cut_s = float(done["at_s"])
         self.lost_sectors += int(done["lost"])
-        _mount(image, place)
+        try:
+            _mount(image, place)
+        except RuntimeError:
+            # ext4's superblock is two sectors under one checksum: half of a write of it cannot be
+            # mounted. Machines repair that at boot (fsck.repair=yes), and so does this one.
+            _repair(image)
+            self.repaired += 1
+            _mount(image, place)
         try:
             yield place
         finally:
@@ -96,6 +106,13 @@ def _let_loops_be_written() -> None:
     for flag in Path("/sys/block").glob("loop*/ro"):
         if flag.read_text().strip() == "1" and not (flag.parent / "loop").exists():
             _run("blockdev", "--setrw", f"/dev/{flag.parent.name}")
+
+
+def _repair(image: Path) -> None:
+    command = (*_REPAIR, str(image))
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode not in _REPAIRED:
+        raise RuntimeError(f"e2fsck: {done.returncode}: {done.stdout.strip()}")
 
 
 def _run(*command: str) -> None:

@@ -77,6 +77,7 @@ class Report:
     cuts: int = 0
     lost_sectors: int = 0
     events: int = 0
+    repaired: int = 0  # filesystems that e2fsck had to repair
     trimmed: int = 0  # cuts of a log that had turned over
     full: int = 0  # cuts of a log that took up most of its bound
     wrong: list[str] = field(default_factory=list)
@@ -312,7 +313,7 @@ def run_aside(cuts: int, seed: int, folder: Path) -> Report:
             finally:
                 writer.kill()
             shutil.rmtree(home)
-        report.lost_sectors = disk.lost_sectors
+        report.lost_sectors, report.repaired = disk.lost_sectors, disk.repaired
     return report
 
 
@@ -342,7 +343,7 @@ def run(subject: str, cuts: int, seed: int, sync: str, folder: Path) -> Report:
                 writer.kill()
                 report.events += sum(writer.told.newest.values())
             shutil.rmtree(home)
-        report.lost_sectors = disk.lost_sectors
+        report.lost_sectors, report.repaired = disk.lost_sectors, disk.repaired
     return report
 
 

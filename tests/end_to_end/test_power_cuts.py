@@ -33,6 +33,7 @@ def test_what_was_told_durable_survives_every_power_cut(subject: str, cuts: int)
     report = cut(subject, cuts, seed=1)
     assert report["wrong"] == []
     assert report["cuts"] >= cuts
+    assert report["repaired"] <= 1 + cuts // 50, "the filesystem itself does not survive"
     assert report["lost_sectors"] > cuts // 10, "the disk forgot nothing: these were no power cuts"
     if subject == "gateway":
         assert report["trimmed"] > cuts // 10
