@@ -15,7 +15,6 @@ from gateway.sections import Configuration
 
 _SHOWN_MAX = 60
 _NAMES = frozenset({"label"})
-_LISTS = frozenset({"point", "unit"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,6 +54,7 @@ def compare(before: Configuration, after: Configuration) -> Diff:
             *_points(before, after),
             *_lines(before, after),
             *_outputs(before, after),
+            *_annunciation(before, after),
             *_stations(before, after),
         ),
         refused=tuple(_refused(before, after)),
@@ -178,6 +178,21 @@ def _outputs(before: Configuration, after: Configuration) -> Iterator[Change]:
         yield Change(text=f"output {_named(new[name])} is new")
 
 
+def _annunciation(before: Configuration, after: Configuration) -> Iterator[Change]:
+    old, new = before.annunciation, after.annunciation
+    if old.output is not None and old.output != new.output:
+        then = "nothing" if new.output is None else f"output {new.output}"
+        text = f"events that are not delivered will switch {then} instead of output {old.output}"
+        yield Change(text=text, lost=new.output is None)
+    elif old.output != new.output:
+        yield Change(text=f"events that are not delivered will switch output {new.output}")
+    if old.after_s != new.after_s:
+        text = (
+            f"events count as not delivered after {new.after_s:g} s instead of {old.after_s:g} s"
+        )
+        yield Change(text=text, lost=new.after_s > old.after_s)
+
+
 def _stations(before: Configuration, after: Configuration) -> Iterator[Change]:
     new = {station.name: station for station in after.station}
     for station in before.station:
@@ -188,6 +203,11 @@ def _stations(before: Configuration, after: Configuration) -> Iterator[Change]:
         for name, path in then.items():
             if name not in ways:
                 yield Change(text=f"path {name} to station {station.name} is new")
+            elif path.address == ways[name].address and path != ways[name]:
+                yield Change(
+                    text=f"path {name} to station {station.name} will be proved every"
+                    f" {path.idle_period_s():g} s instead of {ways[name].idle_period_s():g} s"
+                )
             elif path != ways[name]:
                 yield Change(
                     text=f"station {station.name} will be called over {name} at {path.address}"
@@ -257,7 +277,8 @@ def _scalars(section: Any, prefix: str = "") -> dict[str, Any]:
     return {
         prefix + field.name: getattr(section, field.name)
         for field in msgspec.structs.fields(type(section))
-        if field.name not in _LISTS | _NAMES | {"id"}
+        if field.name not in _NAMES | {"id"}
+        and not isinstance(getattr(section, field.name), tuple)
     }
 
 

@@ -165,13 +165,22 @@ class ConfigPush:
         while self._fetches(state.station) == 0:
             if self._clock().monotonic >= until:
                 self._log.error("configuration rolled back", by=state.by)
-                await asyncio.to_thread(self._transaction.roll_back, state, no_fetch(state))
+                await self._written(lambda: self._transaction.roll_back(state, no_fetch(state)))
                 self._restart()
                 return None
             await asyncio.sleep(LOOK_S)
-        self._state = await asyncio.to_thread(self._transaction.confirm, state)
+        self._state = await self._written(lambda: self._transaction.confirm(state))
         self._log.info("configuration confirmed", by=state.by)
         return self._state
+
+    async def _written(self, step: Callable[[], State]) -> State:
+        """Do a step of the transaction; a folder that takes no writes is tried until it does."""
+        while True:
+            try:
+                return await asyncio.to_thread(step)
+            except StoreError as error:
+                self._log.error("configuration folder takes no writes", error=str(error))
+                await asyncio.sleep(RETRY_S)
 
     async def _switch(self, text: bytes, state: State, diff: Diff | None) -> None:
         transaction = self._transaction
