@@ -1,12 +1,12 @@
 """A pushed configuration, with a crash or a power cut between any two steps of its files."""
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from events.errors import UsageError
-from gateway import config_transaction
 from gateway.config_transaction import ATTEMPTS_MAX, Phase, State, Transaction, digest
 
 OLD, NEW = b"old\n", b"new\n"
@@ -128,8 +128,8 @@ def cut_at(number: int, monkeypatch: pytest.MonkeyPatch) -> None:
 
         return call
 
-    monkeypatch.setattr(config_transaction.os, "fsync", counted(config_transaction.os.fsync))
-    monkeypatch.setattr(config_transaction.os, "open", counted(config_transaction.os.open))
+    monkeypatch.setattr(os, "fsync", counted(os.fsync))
+    monkeypatch.setattr(os, "open", counted(os.open))
     monkeypatch.setattr(Path, "replace", counted(Path.replace))
     monkeypatch.setattr(Path, "unlink", counted(Path.unlink))
 
