@@ -13,6 +13,7 @@ from pathlib import Path
 
 import msgspec
 
+from buffer.schema import sync_folder
 from events.errors import StoreError, StoreReadOnly, UsageError
 
 TRIAL_S_MIN, TRIAL_S, TRIAL_S_MAX = 5.0, 90.0, 600.0
@@ -172,12 +173,12 @@ class Transaction:
                 opened.flush()
                 os.fsync(descriptor)
             new.replace(file)
-            _sync_folder(file.parent)
+            sync_folder(file.parent)
 
     def _activate(self) -> None:
         with _translated(self.file):
             self._staged.replace(self.file)
-            _sync_folder(self.file.parent)
+            sync_folder(self.file.parent)
 
     def _clean(self, file: Path) -> None:
         with suppress(OSError):
@@ -200,11 +201,3 @@ class _translated:  # noqa: N801 - reads as a word
                 f"{self._file}: {error.strerror or error}",
                 hint="give the gateway's user write access to the folder of its configuration",
             ) from error
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
