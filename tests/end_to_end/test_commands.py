@@ -6,7 +6,7 @@ import signal
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
-from tests.end_to_end.ordered import Pair, pair
+from tests.end_to_end.pair import Pair, pair
 from tests.station.site import Running
 
 Story = Callable[[Pair], Awaitable[None]]

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.end_to_end.commanded import Pair, pair
+from tests.end_to_end.pair import Pair, pair
 
 CONFIG, FAILED, REFUSED = 78, 74, 77
 TRIAL = ("--trial", "5")
@@ -26,15 +26,16 @@ async def asked(both: Pair, text: str, *words: str, verb: str = "push") -> tuple
 async def seen(both: Pair, count: int) -> None:
     """Wait until the station holds so many signals of the button, each once and in order."""
 
-    async def told() -> list[str]:
-        found = await both.events("panic")
-        return [each["qualifier"] for each in found if each["kind"] == "alarm"]
+    def told() -> list[str]:
+        return [each["qualifier"] for each in both.events("panic") if each["kind"] == "alarm"]
 
-    async def are_there() -> bool:
-        return len(await told()) >= count
+    await both.until(lambda: len(told()) >= count)
+    assert told() == ["new", "restore"] * (count // 2)
 
-    await both.until(are_there)
-    assert await told() == ["new", "restore"] * (count // 2)
+
+def begun(both: Pair, times: int) -> bool:
+    """Tell whether the gateway has begun so often, and watches its contacts again."""
+    return both.gateway.said().count('"started"') == times and both.gateway.pins.watched
 
 
 async def press(both: Pair) -> None:
@@ -87,19 +88,16 @@ def test_a_good_configuration_is_confirmed_and_a_bad_one_changes_nothing(tmp_pat
             code, answer = await asked(both, weaker, *TRIAL, "--confirmed-by", "li")
             assert (code, answer["verdict"]) == (0, "applied"), answer
             assert both.gateway.file.read_text() == weaker
-            await both.until(lambda: watched(both))
+            await both.until(lambda: begun(both, 2))
             both.gateway.pins.set("lobby/panic", on=True)
             await asyncio.sleep(0.8)
             both.gateway.pins.set("lobby/panic", on=False)
             await seen(both, 4)
 
-            told = await both.events("config-staged", "config-confirmed")
+            told = both.events("config-staged", "config-confirmed")
             assert [each["subkind"] for each in told] == ["config-staged", "config-confirmed"]
             assert told[0]["details"]["by"] == "wang"
             assert told[0]["details"]["confirmed_by"] == "li"
-
-    async def watched(both: Pair) -> bool:
-        return both.gateway.pins.watched
 
     asyncio.run(scenario())
 
@@ -115,24 +113,15 @@ def test_a_configuration_that_cuts_the_link_is_rolled_back_and_loses_nothing(
             code, answer = await asked(both, cut, "--trial", "5", "--wait", "1")
             assert answer["verdict"] in {"pending", "accepted"}, (code, answer)
 
-            async def under_it() -> bool:
-                return both.gateway.file.read_text() == cut and both.gateway.pins.watched
-
-            async def back() -> bool:
-                return both.gateway.file.read_text() == both.text
-
-            await both.until(under_it)
+            await both.until(lambda: begun(both, 2))
+            assert both.gateway.file.read_text() == cut
             await asyncio.sleep(0.5)
             await press(both)  # nobody hears it but the store
-            await both.until(back)
-            await both.connected()
+            await both.until(lambda: both.gateway.file.read_text() == both.text)
             await seen(both, 2)
 
-            async def told() -> bool:
-                return len(await both.events("config-rolled-back")) == 1
-
-            await both.until(told)
-            (event,) = await both.events("config-rolled-back")
+            await both.until(lambda: len(both.events("config-rolled-back")) == 1)
+            (event,) = both.events("config-rolled-back")
             assert "did not fetch under it within 5 s" in event["details"]["why"]
 
     asyncio.run(scenario())
