@@ -27,8 +27,9 @@ Text = Annotated[str, msgspec.Meta(max_length=TEXT_LENGTH_MAX)]
 Payload = Annotated[bytes, msgspec.Meta(max_length=PAYLOAD_LENGTH_MAX)]
 Seconds = Annotated[float, msgspec.Meta(gt=0, le=EXPIRES_S_MAX)]
 Counter = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
+Whole = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
 Arguments = Annotated[
-    dict[Word, bool | int | float | Text], msgspec.Meta(max_length=ARGUMENTS_MAX)
+    dict[Word, bool | Whole | float | Text], msgspec.Meta(max_length=ARGUMENTS_MAX)
 ]
 
 

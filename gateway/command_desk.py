@@ -3,6 +3,8 @@
 Intent on disk → audit event → effect → outcome on disk → answer and audit event. A crash between
 intent and outcome leaves an intent, and the next start settles it as `outcome-unknown`; nothing is
 ever done because it was found there. A command counts from its challenge on the monotonic clock.
+An action that breaks has failed, and is told like any other: alarms must not wait for a restart
+because of it. A defect of the desk itself ends the process: what it recorded is not to be trusted.
 """
 
 import asyncio
@@ -27,7 +29,7 @@ from events.commands import (
     Told,
     Verdict,
 )
-from events.errors import NplusError, StoreError, UsageError
+from events.errors import NplusError, StoreCorrupt, StoreError, UsageError
 from events.model import Scalar
 from gateway.command_audit import audit
 from gateway.command_journal import Journal, JournalThread, Owed
@@ -57,7 +59,7 @@ class Done:
 
 
 Action = Callable[[str, Command], Awaitable[Done | None]]
-"""Gets the station's name and the command. Raises `UsageError` to refuse, any other `NplusError` to fail; None: `settle` comes later."""
+"""Gets the station's name and the command. Raises `UsageError` to refuse, anything else to fail; None: `settle` comes later."""
 
 
 class CommandDesk:
@@ -149,6 +151,10 @@ class CommandDesk:
                     await self._settle_on_disk(_unknown(entry.command.id))
             await self._journal.run(lambda journal: journal.trim(self.challenge()))
             self._doubtful = await self._journal.run(Journal.newest)
+        except StoreCorrupt as error:  # found behind its first page
+            self._log.error("journal set aside", error=str(error), hint=error.hint)
+            await self._journal.run(Journal.set_aside)
+            return False
         except StoreError as error:
             self._log.error("commands cannot be recorded", error=str(error), hint=error.hint)
             self._refuse_waiting(error)
@@ -204,16 +210,24 @@ class CommandDesk:
             return
         self._answer(Outcome(command_id=command.id, verdict=Verdict.ACCEPTED))
         await self._first_told(command.id)
-        try:
-            done = await self._actions[_key(self._actions, command)](station, command)
-        except UsageError as error:
-            done = Done(verdict=Verdict.REFUSED, text=_sentence(error))
-        except NplusError as error:
-            done = Done(verdict=Verdict.FAILED, text=_sentence(error))
+        done = await self._act(station, command)
         if done is None:
             self._hold(command.id)
             return
         await self._finish(command.id, done)
+
+    async def _act(self, station: str, command: Command) -> Done | None:
+        try:
+            return await self._actions[_key(self._actions, command)](station, command)
+        except UsageError as error:
+            return Done(verdict=Verdict.REFUSED, text=_sentence(error))
+        except NplusError as error:
+            return Done(verdict=Verdict.FAILED, text=_sentence(error))
+        # As around a driver: a defect in one command must not silence the lines.
+        except Exception as error:  # noqa: BLE001 - the reason stands above
+            self._log.error("command failed", command=command.id, exc_info=error)
+            text = f"it broke off, and may have taken effect: {type(error).__name__}: {error}"
+            return Done(verdict=Verdict.FAILED, text=text)
 
     async def _first_told(self, command_id: str) -> None:
         """Let the audit event of a request stand before its effect, if the store takes it now."""
@@ -352,7 +366,7 @@ def _outcome(command_id: str, done: Done) -> Outcome:
     return Outcome(
         command_id=command_id,
         verdict=done.verdict,
-        text=done.text[:TEXT_LENGTH_MAX],
+        text=done.text[:TEXT_LENGTH_MAX].encode("utf-8", "replace").decode(),  # of a file's name
         value=done.value,
         payload=done.payload,
     )

@@ -96,6 +96,12 @@ class Journal:
             self._connection.close()
             self._connection = None
 
+    def set_aside(self) -> None:
+        """Put a damaged file away, never deleted; `open` begins a new one."""
+        self.close()
+        with self._translated():
+            _set_aside(self._file)
+
     def since(self) -> Challenge:
         """Return the moment before which nothing is known."""
         with self._transaction() as connection:
@@ -107,7 +113,7 @@ class Journal:
             row = connection.execute(
                 "SELECT station, body, outcome FROM command WHERE id = ?", (command_id,)
             ).fetchone()
-        return None if row is None else _entry(*row)
+            return None if row is None else _entry(*row)
 
     def intend(self, station: str, command: Command, outcome: Outcome | None = None) -> bool:
         """Keep an intent, or what is settled at once; False, and nothing, for an id that is known."""
@@ -142,7 +148,7 @@ class Journal:
             rows = connection.execute(
                 "SELECT station, body, outcome FROM command WHERE outcome IS NULL ORDER BY n"
             ).fetchall()
-        return [_entry(*row) for row in rows]
+            return [_entry(*row) for row in rows]
 
     def owed(self, limit: int) -> list[Owed]:
         """Return audit events that are still to be recorded, oldest first."""
@@ -152,9 +158,9 @@ class Journal:
                 " WHERE request_told = 0 OR outcome_told = 0 ORDER BY n LIMIT ?",
                 (limit,),
             ).fetchall()
+            entries = [(*row[:3], _entry(*row[3:])) for row in rows]
         owed = []
-        for n, request_told, outcome_told, *row in rows:
-            entry = _entry(*row)
+        for n, request_told, outcome_told, entry in entries:
             if not request_told:
                 owed.append(Owed(n=n, what=REQUEST, entry=entry))
             if not outcome_told and entry.outcome is not None:
@@ -222,6 +228,11 @@ class Journal:
             kind = _KINDS.get(_code(error), StoreError)
             raise kind(
                 f"{self._file}: {error}", hint="look at the disk of the data folder"
+            ) from error
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            raise StoreCorrupt(
+                f"{self._file} holds a command that nobody can read: {error}",
+                hint="it is set aside at the next start",
             ) from error
         except OSError as error:
             raise StoreReadOnly(f"{self._file}: {error.strerror}") from error

@@ -9,7 +9,7 @@ from enum import StrEnum
 
 import msgspec
 
-from events.commands import Command, Outcome
+from events.commands import Challenge, Command, Outcome, Verdict
 
 _TABLE = """
 CREATE TABLE IF NOT EXISTS command (
@@ -23,6 +23,9 @@ CREATE TABLE IF NOT EXISTS command (
   outcome BLOB
 ) STRICT
 """
+
+_NOBODY = Challenge(boot_id="", counter=0)
+_UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError)
 
 _command = msgspec.msgpack.Decoder(Command)
 _outcome = msgspec.msgpack.Decoder(Outcome)
@@ -101,7 +104,7 @@ def newest(connection: sqlite3.Connection, gateway: str | None, limit: int) -> l
 
 def _rows(connection: sqlite3.Connection, rest: str, values: tuple[object, ...]) -> list[Row]:
     found = connection.execute(
-        f"SELECT n, gateway, state, asked_us, settled_us, body, outcome FROM command {rest}",  # noqa: S608 - our words
+        f"SELECT n, gateway, state, asked_us, settled_us, id, body, outcome FROM command {rest}",  # noqa: S608 - our words
         values,
     )
     return [
@@ -111,11 +114,27 @@ def _rows(connection: sqlite3.Connection, rest: str, values: tuple[object, ...])
             state=Progress(state),
             asked_us=asked_us,
             settled_us=settled_us,
-            command=_command.decode(body),
-            outcome=None if outcome is None else _outcome.decode(outcome),
+            command=_read_command(command_id, body),
+            outcome=None if outcome is None else _read_outcome(command_id, outcome),
         )
-        for n, gateway, state, asked_us, settled_us, body, outcome in found
+        for n, gateway, state, asked_us, settled_us, command_id, body, outcome in found
     ]
+
+
+def _read_command(command_id: str, body: bytes) -> Command:
+    """Return a command; of bytes that nobody can read the id alone, by which it is asked after."""
+    try:
+        return _command.decode(body)
+    except _UNREADABLE:
+        return Command(id=command_id, challenge=_NOBODY, expires_s=1.0, target="", action="")
+
+
+def _read_outcome(command_id: str, outcome: bytes) -> Outcome:
+    try:
+        return _outcome.decode(outcome)
+    except _UNREADABLE:
+        text = "its outcome is stored here and cannot be read; see the gateway's events"
+        return Outcome(command_id=command_id, verdict=Verdict.OUTCOME_UNKNOWN, text=text)
 
 
 def _body(command: Command) -> bytes:

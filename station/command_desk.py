@@ -3,12 +3,13 @@
 A command is a row of the station's file before its gateway is asked for a challenge, and again
 before it goes out. What was sent is never sent again: after a silence, a lost connection or a
 restart the station inquires, and the gateway's answer settles it, whatever happened to the command.
+A step of one command that breaks settles that command: the events and the others go on.
 """
 
 import asyncio
 import base64
 import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Annotated, Any
@@ -19,6 +20,7 @@ import structlog
 from events.calendar import rfc3339
 from events.commands import (
     EXPIRES_S_MAX,
+    TEXT_LENGTH_MAX,
     Arguments,
     Asked,
     Challenge,
@@ -217,15 +219,33 @@ class CommandDesk:
             if following is None or following.gateway != gateway:
                 continue
             following.heard_at = self._clock.now().monotonic
-            try:
-                if isinstance(told, ChallengeOffer):
-                    await self._send(following, told)
-                elif told.settled:
-                    await self._settle(gateway, told)
-                else:
-                    self._tell(following, told)
-            except StoreError as error:  # the gateway is asked again
-                self._log.error("command not kept", command=told.command_id, error=str(error))
+            if isinstance(told, ChallengeOffer):
+                await self._step(told.command_id, self._send(following, told))
+            else:
+                await self._step(told.command_id, self._hear(following, told), following)
+
+    async def _hear(self, following: _Open, outcome: Outcome) -> None:
+        if outcome.settled:
+            await self._settle(following.gateway, outcome)
+        else:
+            self._tell(following, outcome)
+
+    async def _step(
+        self, command_id: str, step: Awaitable[None], settling: _Open | None = None
+    ) -> None:
+        """Do a step of one command, whatever comes of it; what is not settled is inquired after."""
+        try:
+            await step
+        except StoreError as error:
+            self._log.error("command not kept", command=command_id, error=str(error))
+        # The events of all gateways must not wait for a restart because of one command.
+        except Exception as error:  # noqa: BLE001 - the reason stands above
+            self._log.error("command failed", command=command_id, exc_info=error)
+            if settling is not None:  # the next answer would break it again
+                text = f"what came of it cannot be kept: {type(error).__name__}: {error}"
+                await self._step(
+                    command_id, self._settle(settling.gateway, _lost(command_id, text))
+                )
 
     async def _send(self, following: _Open, offer: ChallengeOffer) -> None:
         draft = following.draft
@@ -267,10 +287,8 @@ class CommandDesk:
             if following.draft is not None:
                 following.draft = None
                 text = f"the gateway gave no challenge within {OFFER_S:g} s; nothing was sent"
-                try:
-                    await self._settle(following.gateway, _unsent(command_id, text))
-                except StoreError:
-                    continue
+                unsent = _unsent(command_id, text)
+                await self._step(command_id, self._settle(following.gateway, unsent))
             elif self._say(following, Inquiry(command_id=command_id)):
                 following.heard_at = now_s
 
@@ -300,6 +318,12 @@ def _order(message: dict[str, Any]) -> Order:
 
 def _unsent(command_id: str, text: str) -> Outcome:
     return Outcome(command_id=command_id, verdict=Verdict.FAILED, text=text)
+
+
+def _lost(command_id: str, text: str) -> Outcome:
+    return Outcome(
+        command_id=command_id, verdict=Verdict.OUTCOME_UNKNOWN, text=text[:TEXT_LENGTH_MAX]
+    )
 
 
 def _said(outcome: Outcome) -> dict[str, Any]:

@@ -3,8 +3,12 @@
 Jobs are functions of the connection. While the thread works on one transaction, new jobs gather;
 the next transaction takes them, urgent ones alone and first. When one of them fails, all is undone and done once more, each
 job by itself, so that only the failing one fails: a job must bear to be run again. When the commit
-itself fails, all its jobs do. A programming error in a job reaches every caller of that transaction, and
-through their task groups ends the process.
+itself fails, all its jobs do.
+
+A programming error in a job is undone and reaches its caller alone, who knows what depends on it: a
+command is settled as lost, an answer to a person says so. The commit of events and the station's own
+announcements are what the program is for: there it ends the process, and what was not acknowledged
+comes again. An error of the writer itself reaches every caller, to the same end.
 """
 
 import asyncio
@@ -53,7 +57,7 @@ class _Job:
     events: int = 0
     size: int = 0
     outcome: Any = None
-    error: StoreError | None = None
+    error: Exception | None = None
 
 
 class Writer:
@@ -238,7 +242,7 @@ class Writer:
                     self._flush(connection)
                 job.outcome = job.work(connection)
             self._flush(connection)
-        except (StoreError, sqlite3.Error, *NEVER_STORED):
+        except Exception:  # noqa: BLE001 - told by `_attempt` to the caller of that job alone
             return False
         return True
 
@@ -267,9 +271,9 @@ class Writer:
             job.error = error
         except NEVER_STORED as error:
             if job.careful is None:
-                if not isinstance(error, sqlite3.Error):
-                    raise
-                job.error = store_error(error, self._file)
+                job.error = error
+                if isinstance(error, sqlite3.Error):
+                    job.error = store_error(error, self._file)
             else:
                 self._roll_back_to(connection, "job")
                 careful, job.careful = job.careful, None
@@ -278,6 +282,8 @@ class Writer:
                 return
         except sqlite3.Error as error:
             job.error = store_error(error, self._file)
+        except Exception as error:  # noqa: BLE001 - whoever submitted it judges it
+            job.error = error
         else:
             connection.execute("RELEASE job")
             return

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+import structlog
 
 from events.errors import (
     EX_CANTCREAT,
@@ -48,7 +49,7 @@ async def serve(path: Path, handler: Handler) -> AsyncIterator[None]:
     """Answer requests on `path` while the context is open.
 
     `handler` is called with each request and yields the lines of its answer; an `NplusError` that
-    it raises is sent as the last line. A file left by a dead program is replaced. Raises
+    it raises is sent as the last line, and whatever else it raises is logged and sent as one. A file left by a dead program is replaced. Raises
     `ConfigError` when the socket cannot be made, `UnavailableError` when another program answers.
     """
     listener, inode = _listen(path)
@@ -262,6 +263,13 @@ class _Answer:
             await self.give_up(error)
         except OSError:
             return  # the client has left, or takes nothing
+        # Whoever asks must not end the program: its lines and its gateways are worth more.
+        except Exception as error:  # noqa: BLE001 - the reason stands above
+            structlog.get_logger().error("answer failed", exc_info=error)
+            text = f"the answer broke off: {type(error).__name__}: {error}"
+            await self.give_up(
+                UnavailableError(text, hint="a defect of the program; its log has the details")
+            )
         finally:
             close = getattr(lines, "aclose", None)
             if close is not None:

@@ -1,8 +1,10 @@
 """At most once: whatever is repeated, delayed, refused by the disk, or killed at any step."""
 
 import asyncio
+import sqlite3
 import tempfile
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -68,6 +70,8 @@ class World:
     async def act(self, station: str, command: Command) -> Done | None:
         if command.arguments.get("wrong"):
             raise UsageError("no such thing")
+        if command.arguments.get("breaks"):
+            raise KeyError("defect")
         if command.arguments.get("later"):
             self.effects.append(command.id)
             return None
@@ -368,6 +372,42 @@ def test_a_damaged_journal_is_set_aside_and_nothing_from_before_it_is_taken() ->
             assert (await gateway.done("d")).verdict is Verdict.APPLIED  # type: ignore[union-attr]
         assert world.effects == ["c", "d"]
         assert (world.folder / "commands.sqlite.damaged-1").exists()
+
+    play(story)
+
+
+def test_a_row_of_the_journal_that_nobody_can_read_stops_no_start() -> None:
+    async def story(world: World) -> None:
+        world.kill_at = "in-effect"
+        async with Running(world) as gateway:
+            gateway.hear(world.command("c"))
+            await gateway.done("c")
+        assert world.effects == ["c"]
+        with closing(sqlite3.connect(world.folder / "commands.sqlite")) as file, file:
+            file.execute("UPDATE command SET body = x'93ff'")
+        world.now_s += 1
+        async with Running(world) as gateway:
+            await gateway.until(lambda: gateway.desk._since is not None)
+            gateway.hear(world.command("d"))
+            assert (await gateway.done("d")).verdict is Verdict.APPLIED  # type: ignore[union-attr]
+        assert (world.folder / "commands.sqlite.damaged-1").exists()
+
+    play(story)
+
+
+def test_an_action_that_breaks_has_failed_and_the_rest_goes_on() -> None:
+    async def story(world: World) -> None:
+        async with Running(world) as gateway:
+            gateway.hear(world.command("c", arguments={"breaks": True}))
+            outcome = await gateway.done("c")
+            assert outcome is not None
+            assert outcome.verdict is Verdict.FAILED
+            assert "KeyError: 'defect'" in outcome.text
+            gateway.hear(world.command("d"))
+            assert (await gateway.done("d")).verdict is Verdict.APPLIED  # type: ignore[union-attr]
+            await gateway.until(lambda: len(world.logged) == 4)
+            assert world.audits("c") == ["command", "command-outcome"]
+        assert not gateway.killed
 
     play(story)
 

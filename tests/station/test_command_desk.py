@@ -2,8 +2,9 @@
 
 import asyncio
 import base64
+import sqlite3
 from collections.abc import Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from events.commands import (
 from events.errors import UnavailableError, UsageError
 from events.replication import Lane
 from station.command_desk import CommandDesk
+from station.schema import FILE_NAME
 from station.store import Store
 
 CHALLENGE = Challenge(boot_id="b", counter=5)
@@ -170,6 +172,8 @@ def test_nothing_is_sent_to_a_gateway_that_is_not_there(tmp_path: Path) -> None:
                 await said(desk)
             with pytest.raises(UsageError, match="not a command"):
                 await said(desk, expires_s=-1)
+            with pytest.raises(UsageError, match="not a command"):
+                await said(desk, arguments={"duration_s": 10**30})
             assert (far.heard, await desk.listed(None, 10)) == ([], [])
 
     asyncio.run(story())
@@ -255,5 +259,47 @@ def test_another_gateway_settles_nothing(tmp_path: Path) -> None:
         async with station(tmp_path, far) as desk:
             lines = await said(desk, wait_s=0.3)
             assert lines[-1]["verdict"] == "pending"
+
+    asyncio.run(story())
+
+
+def test_an_outcome_that_cannot_be_kept_settles_its_command_and_the_rest_goes_on(
+    tmp_path: Path,
+) -> None:
+    def unkept(command: Command) -> None:
+        far.tell("hall", Outcome(command_id=command.id, verdict=Verdict.APPLIED, value=2**70))
+
+    far = FarGateway()
+
+    async def story() -> None:
+        async with station(tmp_path, far) as desk:
+            far.on_command = unkept
+            broken = await said(desk)
+            assert broken[-1]["verdict"] == "outcome-unknown"
+            assert "OverflowError" in broken[-1]["text"]
+            far.on_command = applied(far)
+            assert (await said(desk))[-1]["verdict"] == "applied"
+            assert [row["verdict"] for row in await desk.listed(None, 5)] == [
+                "applied",
+                "outcome-unknown",
+            ]
+
+    asyncio.run(story())
+
+
+def test_a_stored_command_that_nobody_can_read_is_asked_after_and_stops_no_start(
+    tmp_path: Path,
+) -> None:
+    async def story() -> None:
+        far = FarGateway()
+        async with station(tmp_path, far) as desk:
+            await said(desk, wait_s=0.1)  # sent, and nothing came of it
+        with closing(sqlite3.connect(tmp_path / FILE_NAME)) as file, file:
+            file.execute("UPDATE command SET body = x'93ff'")
+        (sent,) = far.sent()
+        async with station(tmp_path, far) as desk, asyncio.timeout(10):
+            while (await desk.listed(None, 1))[0]["verdict"] != "refused":  # noqa: ASYNC110
+                await asyncio.sleep(0.05)
+        assert {each.command_id for each in far.inquiries()} == {sent.id}
 
     asyncio.run(story())

@@ -14,13 +14,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from events.errors import StoreError
 from events.kinds import Kind, Qualifier
 from events.model import ClockQuality, Instant, Origin, Stamp
 from events.replication import Gap, Lane
 from station import schema
 from station.announcements import Announcement
 from station.store import Store
-from station.writer import COPY_DUE_BYTES
+from station.writer import COPY_DUE_BYTES, Work
 from sync.ledger import Commit, Cursor
 from tests.station.gateway_log import BOOT, WALL_S, GatewayLog, record
 from tests.station.ledger import CLOCK, NOW, gathering, listed, states, with_store
@@ -454,14 +455,22 @@ def test_jobs_that_fail_do_not_take_their_neighbours_with_them(tmp_path: Path) -
         connection.execute("INSERT INTO gateway (name) VALUES ('half-done')")
         connection.execute("SELECT * FROM no_such_table")
 
+    def defective(connection: sqlite3.Connection) -> None:
+        connection.execute("INSERT INTO gateway (name) VALUES ('half-done')")
+        raise AttributeError("defect")
+
     async def work(store: Store) -> None:
-        async def fails() -> str:
-            with pytest.raises(Exception, match="no_such_table"):
-                await store._writer.run(broken)
+        async def fails(job: Work, kind: type[Exception], match: str) -> str:
+            with pytest.raises(kind, match=match):
+                await store._writer.run(job)
             return "failed"
 
         async with asyncio.TaskGroup() as group:
-            failing = [group.create_task(fails()) for _ in range(3)]
+            failing = [
+                group.create_task(fails(broken, StoreError, "no_such_table")),
+                group.create_task(fails(defective, AttributeError, "defect")),
+                group.create_task(fails(broken, StoreError, "no_such_table")),
+            ]
             good = store.commit("g1", log.main(1, 1), NOW)
         assert good.result().stored == 1
         assert [task.result() for task in failing] == ["failed"] * 3

@@ -29,6 +29,9 @@ async def answers(message: dict[str, Any]) -> AsyncIterator[object]:
             yield "at last"
         case "silent":
             await asyncio.Event().wait()
+        case "broken":
+            yield "half"
+            raise KeyError("defect")
         case other:
             raise UsageError(f"nobody knows {other!r}", hint="ask for count")
 
@@ -262,3 +265,13 @@ def test_an_answer_that_breaks_off_is_not_taken_for_whole(tmp_path: Path) -> Non
         with pytest.raises(UnavailableError, match="broke off"):
             list(request(path, {}))
         thread.join()
+
+
+def test_an_answer_that_breaks_is_told_and_the_program_goes_on(tmp_path: Path) -> None:
+    path = tmp_path / "socket"
+    with serving(path):
+        said = request(path, {"request": "broken"})
+        assert next(said) == "half"
+        with pytest.raises(UnavailableError, match="KeyError: 'defect'"):
+            next(said)
+        assert request_one(path, {"request": "count", "to": 1}) == {"number": 0}
