@@ -1,13 +1,11 @@
-"""A pushed configuration, with a crash or a power cut between any two steps of its files."""
+"""A pushed configuration as a transaction on files: its phases, its times, what it refuses."""
 
-import os
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from events.errors import UsageError
-from gateway.config_transaction import ATTEMPTS_MAX, Phase, State, Transaction, digest
+from gateway.config_transaction import ATTEMPTS_MAX, Phase, State, Transaction
 
 OLD, NEW = b"old\n", b"new\n"
 TRIAL_S = 30.0
@@ -21,10 +19,6 @@ ASKED = State(
     new="",
     trial_s=TRIAL_S,
 )
-
-
-class Crash(BaseException):
-    """The power is cut here."""
 
 
 def fresh(folder: Path) -> Transaction:
@@ -113,71 +107,3 @@ def test_a_link_is_no_file_to_replace(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="is a link"):
         Transaction(link).stage(NEW, ASKED)
     assert link.is_symlink()
-
-
-def cut_at(number: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let the power be cut before the `number`th change of a folder or of a file's bytes."""
-    left = [number]
-
-    def counted(real: Callable[..., object]) -> Callable[..., object]:
-        def call(*arguments: object, **named: object) -> object:
-            left[0] -= 1
-            if left[0] < 0:
-                raise Crash
-            return real(*arguments, **named)
-
-        return call
-
-    monkeypatch.setattr(os, "fsync", counted(os.fsync))
-    monkeypatch.setattr(os, "open", counted(os.open))
-    monkeypatch.setattr(Path, "replace", counted(Path.replace))
-    monkeypatch.setattr(Path, "unlink", counted(Path.unlink))
-
-
-def confirmed(transaction: Transaction) -> None:
-    state = started(transaction, 101.0)
-    assert state is not None
-    transaction.confirm(state)
-    transaction.finish()
-
-
-def rolled_back(transaction: Transaction) -> None:
-    assert started(transaction, 131.0) is not None
-    transaction.finish()
-
-
-@pytest.mark.parametrize("end", [confirmed, rolled_back])
-def test_a_cut_at_any_step_leaves_a_whole_file_and_an_end_that_is_found(
-    tmp_path: Path, end: Callable[[Transaction], None]
-) -> None:
-    for number in range(200):
-        folder = tmp_path / str(number)
-        folder.mkdir()
-        transaction = fresh(folder)
-        with pytest.MonkeyPatch.context() as patch:
-            cut_at(number, patch)
-            try:
-                pushed(transaction)
-                end(transaction)
-            except Crash:
-                pass
-            else:
-                break
-        active = transaction.file.read_bytes()
-        assert active in {OLD, NEW}
-        state = started(transaction, 200.0)
-        active = transaction.file.read_bytes()
-        if state is None:
-            # nothing had been decided, or all was over and told
-            assert active in {OLD, NEW}
-        elif state.phase is Phase.CONFIRMED:
-            assert active == NEW
-        else:
-            assert (state.phase, active) == (Phase.ROLLED_BACK, OLD)
-            assert state.reason
-        if end is rolled_back or number < 6:
-            assert active == OLD
-    else:
-        pytest.fail("the transaction never came to its end")
-    assert number > 20
-    assert digest(transaction.file.read_bytes()) == digest(NEW if end is confirmed else OLD)
