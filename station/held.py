@@ -5,7 +5,7 @@ files of before 2.0 have the own ones too. Everything here runs in the writer's 
 """
 
 import sqlite3
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from events.replication import Entry
@@ -34,6 +34,11 @@ _AT = (
     "SELECT min(n) FROM (SELECT n FROM place WHERE log = ?1 AND seq = ?2"
     " UNION ALL SELECT n + ?2 - first FROM run"
     " WHERE log = ?1 AND first BETWEEN ?3 AND ?2 AND ?2 < first + count)"
+)
+_RANGES = (
+    "SELECT max(first, ?2), min(first + count - 1, ?3) FROM run"
+    " WHERE log = ?1 AND first BETWEEN ?4 AND ?3 AND first + count > ?2"
+    " UNION ALL SELECT seq, seq FROM place WHERE log = ?1 AND seq BETWEEN ?2 AND ?3 ORDER BY 1"
 )
 _URGENT = (
     f"SELECT event.seq, event.chain, event.body FROM {_IN_RUNS} AND event.urgent"  # noqa: S608 - a constant
@@ -86,6 +91,19 @@ def urgent(connection: sqlite3.Connection, log: int, first: int, last: int) -> l
     """Return the urgent events held in a range of numbers."""
     rows = connection.execute(_URGENT, (log, first, last, _block(first)))
     return [Entry(seq, chain, body) for seq, chain, body in rows]
+
+
+def lacking(
+    connection: sqlite3.Connection, log: int, first: int, last: int
+) -> Iterator[tuple[int, int]]:
+    """Yield the ranges between two numbers of which nothing is held, in order."""
+    expected = first
+    for begin, end in connection.execute(_RANGES, (log, first, last, _block(first))):
+        if begin > expected:
+            yield expected, begin - 1
+        expected = max(expected, end + 1)
+    if expected <= last:
+        yield expected, last
 
 
 def runs(n: int, numbers: Iterable[int]) -> list[tuple[int, int, int]]:

@@ -26,7 +26,7 @@ from station.interpretation import (
     is_older,
 )
 from station.register import Condition, Register
-from sync.ledger import Commit, CommitResult, Cursor
+from sync.ledger import LACKING_MAX, Commit, CommitResult, Cursor, Lacking
 
 LOG_ID_LENGTH_MAX = 200  # in an origin; a longer one is no log's
 
@@ -145,10 +145,30 @@ class Recording:
                 self._store(entry, record, None)
         self._write()
         self._move_cursor()
+        lacking, count = self._lacking()
         return Committed(
-            result=CommitResult(stored=len(self._numbers), known=self._known),
+            result=CommitResult(
+                stored=len(self._numbers),
+                known=self._known,
+                lacking=tuple(lacking),
+                lacking_count=count,
+            ),
             unreadable=tuple(self._unreadable),
         )
+
+    def _lacking(self) -> tuple[list[Lacking], int]:
+        """Return the first ranges in the gaps of which nothing is held, and how many numbers in all."""
+        found: list[Lacking] = []
+        count = 0
+        if self._commit.gaps:
+            self._pending.flush(self._connection)
+        for gap in self._commit.gaps:
+            ranges = held.lacking(self._connection, self._log.id, gap.first, gap.last)
+            for first, last in ranges:
+                count += last - first + 1
+                if len(found) < LACKING_MAX:
+                    found.append(Lacking(first, last, gap.why))
+        return found, count
 
     def _held(self) -> held.Found:
         """Return what is held; nothing can be at its own place beyond both cursors.

@@ -3,11 +3,13 @@
 import sqlite3
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from itertools import islice
 from typing import Any
 
 from events.kinds import Qualifier, Subkind
 from events.replication import LogHead
 from events.wire import decode
+from station import held
 from station.announcements import Announced
 from station.schema import RUN_BLOCK, STATION
 from station.supervision import Known
@@ -17,7 +19,7 @@ GAPS_SHOWN_MAX = 100
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GapReport:
-    """Numbers of one log that the gateway no longer has."""
+    """Numbers of one log that the gateway no longer has and the station does not hold."""
 
     log_id: str
     first: int
@@ -63,7 +65,7 @@ FROM gateway LEFT JOIN log ON log.id = (
 WHERE gateway.id <> ?
 """
 _GAPS = """
-SELECT gateway.name, log.log_id, gap.first, gap.last, gap.why,
+SELECT gateway.name, gap.log, log.log_id, gap.first, gap.last, gap.why,
   gap.last - gap.first + 1
   - (SELECT count(*) FROM (
       SELECT seq FROM place
@@ -111,11 +113,16 @@ def gateways(
     """Return a report of each gateway. `offered`: the log on disk that it named in its last hello."""
     missing: dict[str, int] = {}
     gaps: dict[str, list[GapReport]] = {}
-    for name, log_id, first, last, why, count in connection.execute(_GAPS, (RUN_BLOCK,)):
+    for name, log, log_id, first, last, why, count in connection.execute(_GAPS, (RUN_BLOCK,)):
         missing[name] = missing.get(name, 0) + count
         shown = gaps.setdefault(name, [])
         if count and len(shown) < GAPS_SHOWN_MAX:
-            shown.append(GapReport(log_id=log_id, first=first, last=last, why=why))
+            ranges = islice(
+                held.lacking(connection, log, first, last), GAPS_SHOWN_MAX - len(shown)
+            )
+            shown += [
+                GapReport(log_id=log_id, first=one, last=end, why=why) for one, end in ranges
+            ]
     reports = {
         name: GatewayReport(
             last_seen_us=last_seen_us,

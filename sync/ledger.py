@@ -58,12 +58,30 @@ class Commit:
     after: int = 0
 
 
+LACKING_MAX = 8  # ranges in a result
+
+
+@dataclass(frozen=True, slots=True)
+class Lacking:
+    """Numbers in a gap of which nothing is held, from this log or another that names it as origin."""
+
+    first: int
+    last: int
+    why: str
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CommitResult:
-    """What a commit found: events stored now, and events that were held already."""
+    """What a commit found: events stored now, and events that were held already.
+
+    lacking: what its gaps leave out, at most `LACKING_MAX` ranges; lacking_count: how many numbers
+        in all.
+    """
 
     stored: int
     known: int
+    lacking: tuple[Lacking, ...] = ()
+    lacking_count: int = 0
 
 
 class Ledger(Protocol):

@@ -365,14 +365,9 @@ class LogReading:
         self.oddities.append((Subkind.EVENTS_WITHHELD, text))
 
     def _look_for_oddities(self, verdict: Verdict) -> None:
-        for gap in verdict.gaps[:1]:
-            text = f"the gateway no longer has events {gap.first} to {gap.last}: {gap.why}"
-            self.oddities.append((Subkind.LOG_GAP, text))
-        for gap in verdict.undeclared[:1]:
-            text = f"numbers {gap.first} to {gap.last} are missing, and were not declared gone"
-            if self.refusals < REFUSALS_MAX:
-                raise LogGap(text)
-            self.oddities.append((Subkind.LOG_GAP, text))
+        if verdict.undeclared and self.refusals < REFUSALS_MAX:
+            gap = verdict.undeclared[0]
+            raise LogGap(f"numbers {gap.first} to {gap.last} are missing, and nobody says why")
         for seq in verdict.suspect[:1]:
             text = f"event {seq} does not fit its chain value; it is kept as it came"
             self.oddities.append((Subkind.CHAIN_MISMATCH, text))

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from typing import Any
 
 from events.replication import Hello, Lane
 from sync.peers import Admission
@@ -36,6 +37,19 @@ class Connection:
 
     def serves(self, lane: Lane) -> bool:
         return self.greeted is not None and self.greeted.lane is lane
+
+    def status(self, greeted: Hello, now: float) -> dict[str, Any]:
+        return {
+            "gateway": self.gateway,
+            "path": greeted.path,
+            "lane": greeted.lane.value,
+            "program": greeted.program,
+            "state": self.sink.state.value,
+            "active": self.sink.active,
+            "period_s": greeted.period_s,
+            "heard_s": self.heard,
+            "silent_s": max(0.0, now - self.heard),
+        }
 
     @property
     def rank(self) -> int:

@@ -21,7 +21,7 @@ from events.replication import Hello, Lane
 from sync.flight import Flight
 from sync.keys import public_of
 from sync.ledger import CommitResult, Ledger
-from sync.notices import Notices
+from sync.notices import Notices, lacking
 from sync.peers import Allowed, Clock, Notice
 from sync.reading import Load, Lookup, Store
 from sync.sink import Sink, SinkState
@@ -109,17 +109,7 @@ class Hub:
         """
         now = self._clock.now().monotonic
         return [
-            {
-                "gateway": gateway.name,
-                "path": each.greeted.path,
-                "lane": each.greeted.lane.value,
-                "program": each.greeted.program,
-                "state": each.sink.state.value,
-                "active": each.sink.active,
-                "period_s": each.greeted.period_s,
-                "heard_s": each.heard,
-                "silent_s": max(0.0, now - each.heard),
-            }
+            each.status(each.greeted, now)
             for gateway in self._gateways.values()
             for each in gateway.connections.values()
             if each.greeted is not None
@@ -291,6 +281,8 @@ class Hub:
                 # It may have waited for the one before it: that is not its own time.
                 took_s = now.monotonic - max(began, connection.committed_at)
                 connection.committed_at = now.monotonic
+                for notice in lacking(commit.result(), work.commit.log_id):
+                    self._notice(notice, connection)
                 if rest_s := connection.sink.committed(work, now, took_s=took_s):  # each by itself
                     commit.get_loop().call_later(rest_s, self._rested, connection, tasks)
             elif isinstance(error, StoreError):

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
@@ -22,7 +23,7 @@ from station import schema
 from station.announcements import Announcement
 from station.store import Store
 from station.writer import COPY_DUE_BYTES, Work
-from sync.ledger import Commit, Cursor
+from sync.ledger import LACKING_MAX, Commit, Cursor, Lacking
 from tests.station.gateway_log import BOOT, WALL_S, GatewayLog, record
 from tests.station.ledger import CLOCK, NOW, gathering, listed, states, with_store
 
@@ -409,14 +410,48 @@ def test_gaps_are_kept_and_what_is_held_inside_them_is_not_missing(tmp_path: Pat
 
     async def work(store: Store) -> None:
         await store.commit("g1", log.early(5), NOW)
-        await store.commit("g1", log.main(1, 10, gaps=[gap]), NOW)
-        await store.commit("g1", log.main(1, 10, gaps=[gap]), NOW)
+        lacking = (Lacking(3, 4, "evicted"), Lacking(6, 8, "evicted"))
+        for _ in range(2):
+            result = await store.commit("g1", log.main(1, 10, gaps=[gap]), NOW)
+            assert (result.lacking, result.lacking_count) == (lacking, 5)
         report = (await store.logs({}))["g1"]
         assert (report.log_id, report.seq, report.head, report.missing) == ("log-1", 10, 10, 5)
-        assert [(g.first, g.last, g.why) for g in report.gaps] == [(3, 8, "evicted")]
+        shown = [(gap.first, gap.last, gap.why) for gap in report.gaps]
+        assert shown == [(3, 4, "evicted"), (6, 8, "evicted")]
 
     with_store(tmp_path, work)
     assert sorted(event["seq"] for event in listed(tmp_path)) == [1, 2, 5, 9, 10]
+
+
+@settings(max_examples=20, deadline=None)
+@given(
+    st.lists(st.tuples(st.integers(1, 600), st.integers(0, 40)), max_size=12),
+    st.integers(1, 600),
+    st.integers(0, 599),
+)
+def test_what_a_gap_lacks_is_exactly_what_is_not_held(
+    runs: list[tuple[int, int]], first: int, length: int
+) -> None:
+    last = min(600, first + length)
+    held = {seq for begin, more in runs for seq in range(begin, min(600, begin + more) + 1)}
+
+    log = GatewayLog()
+    for _ in range(600):
+        log.append(record(urgent=True))
+    gap = Gap(first, last, log.chain_at(last), "evicted")
+    with TemporaryDirectory() as folder:
+
+        async def commits(store: Store) -> None:
+            if held:
+                await store.commit("g1", log.early(*sorted(held)), NOW)
+            result = await store.commit("g1", log.main(1, 600, gaps=[gap]), NOW)
+            lacking = [each for each in range(first, last + 1) if each not in held]
+            assert result.lacking_count == len(lacking)
+            told = [n for each in result.lacking for n in range(each.first, each.last + 1)]
+            assert told == lacking[: len(told)]
+            assert len(result.lacking) == LACKING_MAX or told == lacking
+
+        with_store(Path(folder), commits)
 
 
 def test_own_events_stand_in_the_same_list_without_a_place_in_a_log(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from events.chain import genesis, link
 from events.errors import StoreError
 from events.model import Instant
 from events.replication import Entry, Gap, Lane, LogHead
-from sync.ledger import Commit, CommitResult, Cursor
+from sync.ledger import LACKING_MAX, Commit, CommitResult, Cursor, Lacking
 from sync.log import Reading
 from sync.messages import weight
 
@@ -194,7 +194,20 @@ class ListLedger:
         held.cursors[commit.log_id] = cursor
         self.commits += 1
         self.changed()
-        return CommitResult(stored=stored, known=len(commit.entries) - stored)
+        known_count = len(commit.entries) - stored
+        numbers = set(held.numbers(commit.log_id))
+        lacking: list[Lacking] = []
+        for gap in commit.gaps:
+            for seq in sorted({*range(gap.first, gap.last + 1)} - numbers):
+                begins = not lacking or lacking[-1].last != seq - 1 or lacking[-1].why != gap.why
+                first = seq if begins else lacking.pop().first
+                lacking.append(Lacking(first, seq, gap.why))
+        return CommitResult(
+            stored=stored,
+            known=known_count,
+            lacking=tuple(lacking[:LACKING_MAX]),
+            lacking_count=sum(each.last - each.first + 1 for each in lacking),
+        )
 
     def _check(self) -> None:
         if self.failing:

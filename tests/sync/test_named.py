@@ -39,8 +39,9 @@ def test_a_station_restored_from_a_backup_gets_again_what_is_left_and_both_sides
         held = sorted(bench.ledger.held("building-1").numbers("disk"))
         assert held == [*range(1, 21), *range(31, 61)]
         assert [(each.held, each.acknowledged) for each in bench.rewound] == [(20, 60), (None, 60)]
-        # What came before 21 is gone: nothing shows that it is the history held, so all is read.
-        assert "1 to 30" in bench.noticed("log-gap")[0].text
+        # What came before 21 is gone: nothing shows that it is the history held, so all is read,
+        # and only what is really lacking is named.
+        assert "events 21 to 30: " in bench.noticed("log-gap")[0].text
 
     asyncio.run(scenario())
 

@@ -11,6 +11,8 @@ from events.model import Instant
 from events.replication import Batch, Entry, Fetch, Gap, Hello, Lane, LogHead, Refused, Welcome
 from sync.flight import Flight
 from sync.messages import MalformedMessage, decode, encode, encode_entries, stamp
+from sync.notices import lacking
+from sync.peers import Notice
 from sync.progress import Progress
 from sync.reading import Load, Lookup, Store
 from sync.rest import RATE_FULL, REST_MAX_S, SMALL_BYTES
@@ -27,6 +29,7 @@ class Station:
 
     def __init__(self, lane: Lane = Lane.MAIN, *, head: int = 5) -> None:
         self.ledger = ListLedger()
+        self.lacking: list[Notice] = []
         self.progress = Progress()
         self.lane = lane
         self.time = 100.0
@@ -71,7 +74,8 @@ class Station:
                     copies = self.ledger.copies_now("gw", work.log_id, work.first, work.last)
                     self.sink.found(work, copies, self.now)
                 case Store():
-                    self.ledger.commit_now("gw", work.commit)
+                    result = self.ledger.commit_now("gw", work.commit)
+                    self.lacking += lacking(result, work.commit.log_id)
                     self.sink.committed(work, self.now, took_s=0.001)
         return [decode(data) for data in self.sink.to_send()]
 
@@ -112,7 +116,8 @@ class Station:
         return [Entry(e.seq, e.chain, None if e.seq in bare else e.body) for e in rows]
 
     def reasons(self) -> list[str]:
-        return [str(notice.reason) for notice in self.sink.notices()]
+        lacking, self.lacking = self.lacking, []
+        return [str(notice.reason) for notice in [*self.sink.notices(), *lacking]]
 
     def held(self) -> list[int]:
         return sorted(self.ledger.held("gw").numbers("disk"))
@@ -359,6 +364,31 @@ def test_a_declared_gap_is_stored_with_the_events() -> None:
     held = station.ledger.held("gw")
     assert (station.held(), held.gaps, held.suspects) == ([4, 5], [("disk", gap)], [])
     assert held.cursors["disk"].main == 5
+    (said,) = station.lacking
+    assert said.text == "the gateway no longer has events 1 to 3: evicted"
+
+
+def test_of_a_gap_only_what_is_not_held_is_named() -> None:
+    """A log in memory drops what is delivered; the station got it over the urgent lane."""
+    station = Station(Lane.URGENT)
+    station.hear(station.batch(station.open()[0], *station.entries(1, 3), through=5))
+    station.lane = Lane.MAIN
+    station.begin()
+    gap = Gap(1, 4, station.one.chain_at(4), "delivered")
+    station.hear(station.batch(station.open()[0], *station.entries(5), gaps=(gap,)))
+    assert station.held() == [1, 3, 5]
+    (said,) = station.lacking
+    assert said.text == "the gateway no longer has events 2 to 2: delivered, 4 to 4: delivered"
+
+
+def test_a_gap_of_which_everything_is_held_is_no_news() -> None:
+    station = Station(Lane.URGENT)
+    station.hear(station.batch(station.open()[0], *station.entries(1), through=1))
+    station.lane = Lane.MAIN
+    station.begin()
+    gap = Gap(1, 1, station.one.chain_at(1), "delivered")
+    station.hear(station.batch(station.open()[0], *station.entries(2), gaps=(gap,)))
+    assert (station.held(), station.reasons()) == ([1, 2], [])
 
 
 def test_undeclared_holes_are_refused_three_times_then_named_and_passed() -> None:
