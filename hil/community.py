@@ -16,12 +16,12 @@ from events.errors import UnavailableError
 from events.kinds import Qualifier, Subkind
 from hil.account import Account, Book, Row, settle
 from hil.books import Era, contact_books, module_books, panel_book
+from hil.installation import gateway_program, install, station_ledger, station_program
 from hil.parts.journal import Entry, Journal
-from hil.parts.ledger import Ledger
 from hil.parts.modules import Modules, serve_rtu, serve_tcp
 from hil.parts.network import Network, free_port
 from hil.parts.pins import PinBoard
-from hil.parts.programs import Program, answer, find
+from hil.parts.programs import Program
 from hil.parts.receiver import PanelReceiver
 from hil.parts.waiting import until
 from hil.site import (
@@ -63,11 +63,9 @@ class Community:
         self._conditions = {panel.point: panel.condition for panel in PANELS}
         environment = {"NPLUS_MUTANT": mutant} if mutant else {}
         for name in BUILDINGS:
-            command = [find("nplus-gateway"), "run", "--config", str(places.config(name))]
-            self.gateways[name] = Program(command, log=places.log(name), environment=environment)
-        station = ["--config", str(places.config(STATION))]
-        self.station = Program([find("nplus-station"), "run", *station], log=places.log(STATION))
-        self.ledger = Ledger([find("nplus-station"), "events", "--json", *station])
+            self.gateways[name] = gateway_program(places, name, environment=environment)
+        self.station = station_program(places)
+        self.ledger = station_ledger(places)
 
     async def __aenter__(self) -> Self:
         self.places.make()
@@ -108,22 +106,14 @@ class Community:
     # setting up, as an installer would
 
     async def install(self) -> None:
-        """Make keys, write the configuration files, enrol the gateways."""
-        keys = str(self.places.key(STATION).parent)
-        async with asyncio.TaskGroup() as group:
-            group.create_task(_done("nplus-station", "keygen", "--out", keys, "--name", STATION))
-            for name in BUILDINGS:
-                group.create_task(_done("nplus-gateway", "keygen", "--out", keys, "--name", name))
+        """Write the configuration files, make keys, enrol the gateways."""
         text = station_text(self.places, self.station_port)
         self.places.config(STATION).write_text(text, encoding="utf-8")
         for name in BUILDINGS:
             port = self.networks[name].port
             text = gateway_text(self.places, name, port=port, plant_port=self._plant_port)
             self.places.config(name).write_text(text, encoding="utf-8")
-        station = ("--config", str(self.places.config(STATION)))
-        for name in BUILDINGS:
-            key = str(self.places.public_key(name))
-            await _done("nplus-station", "enroll", name, key, *station)
+        await install(self.places, BUILDINGS)
 
     async def start_programs(self) -> None:
         """Start station and gateways, and wait until all of them are at work."""
@@ -327,9 +317,3 @@ def _inputs(bus: str) -> dict[int, dict[int, str]]:
 
 def _bus_of(point: str) -> str:
     return next(register.bus for register in REGISTERS if register.point == point)
-
-
-async def _done(command: str, *arguments: str) -> None:
-    status, _, complaint = await answer([find(command), *arguments])
-    if status != 0:
-        raise UnavailableError(f"{command} {arguments[0]} ended with {status}: {complaint}")

@@ -226,13 +226,29 @@ lost_after_s = {LOST_AFTER_S}
 def gateway_text(places: Places, gateway: str, *, port: int, plant_port: int) -> str:
     """Return a gateway's configuration file: its station is reached through `port`."""
     parts = [
-        f"""\
+        uplink_text(places, gateway, f"127.0.0.1:{port}", bench=True),
+        _pins_text(places, gateway),
+    ]
+    if gateway == BUILDING_1:
+        parts.append(receiver_text(places.port(RECEIVER)))
+    else:
+        rtu = (
+            f'driver = "modbus-rtu"\nport = {{ path = {_quoted(places.port(BUS))}, baud = 19200 }}'
+        )
+        tcp = f'driver = "modbus-tcp"\naddress = "127.0.0.1:{plant_port}"'
+        parts += [_bus_text(BUS, rtu), _bus_text(PLANT, tcp)]
+    return "\n".join(parts)
+
+
+def uplink_text(places: Places, gateway: str, address: str, *, bench: bool) -> str:
+    """Return the sections of a gateway and its station. bench: its pins are here, on no header."""
+    return f"""\
 [gateway]
 name = "{gateway}"
 data_dir = {_quoted(places.data / gateway)}
 key_file = {_quoted(places.key(gateway))}
 socket = {_quoted(places.socket(gateway))}
-bench = true  # its pins are in the demonstration, not on a header
+bench = {"true" if bench else "false"}
 
 [[station]]
 name = "{STATION}"
@@ -241,19 +257,8 @@ required = true
 
 [[station.path]]
 name = "cable"
-address = "127.0.0.1:{port}"
-""",
-        _pins_text(places, gateway),
-    ]
-    if gateway == BUILDING_1:
-        parts.append(_receiver_text(places))
-    else:
-        rtu = (
-            f'driver = "modbus-rtu"\nport = {{ path = {_quoted(places.port(BUS))}, baud = 19200 }}'
-        )
-        tcp = f'driver = "modbus-tcp"\naddress = "127.0.0.1:{plant_port}"'
-        parts += [_bus_text(BUS, rtu), _bus_text(PLANT, tcp)]
-    return "\n".join(parts)
+address = "{address}"
+"""
 
 
 def _pins_text(places: Places, gateway: str) -> str:
@@ -273,12 +278,13 @@ label = "{wire.label}"
     return text
 
 
-def _receiver_text(places: Places) -> str:
+def receiver_text(port: Path) -> str:
+    """Return the section of the receiver at `port`, with every panel."""
     text = f"""\
 [[receiver]]
 id = "{RECEIVER}"
 format = "mlr2"
-port = {{ path = {_quoted(places.port(RECEIVER))}, baud = 9600 }}
+port = {{ path = {_quoted(port)}, baud = 9600 }}
 """
     for panel in PANELS:
         text += f"""

@@ -5,10 +5,9 @@ Fast devices make short work of many blows: an event is accepted some millisecon
 
 import asyncio
 import itertools
-import json
 import random
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
 from types import TracebackType
@@ -18,13 +17,20 @@ from events.errors import UnavailableError
 from events.kinds import Qualifier
 from hil.account import Account, Book, settle
 from hil.books import Era, panel_book
+from hil.installation import gateway_program, install, station_ledger, station_program
 from hil.parts.journal import Entry, Journal
-from hil.parts.ledger import Ledger
 from hil.parts.network import free_port
-from hil.parts.programs import Program, answer, find
 from hil.parts.receiver import PanelReceiver
 from hil.parts.waiting import until
-from hil.site import PANELS, RECEIVER, STATION, Places, station_text
+from hil.site import (
+    PANELS,
+    RECEIVER,
+    STATION,
+    Places,
+    receiver_text,
+    station_text,
+    uplink_text,
+)
 from protocols.contact_id.simulated import Patience
 
 PATIENCE = Patience(repeat_s=0.4, repeats=3, pause_s=0.2, turnaround_s=0.004)
@@ -35,7 +41,9 @@ CONDITIONS = {panel.point: panel.condition for panel in PANELS}
 class House:
     """One gateway and its receiver."""
 
-    def __init__(self, name: str, places: Places, address: str) -> None:
+    def __init__(
+        self, name: str, places: Places, address: str, *, before: Sequence[str] = ()
+    ) -> None:
         self.name = name
         self.accepted_s = 0.0  # when its receiver last read an acknowledgement
         self.accepted = asyncio.Event()
@@ -45,14 +53,14 @@ class House:
         self.journal = Journal(name, places.journal(name))
         self.journal.listen(self._noted)
         self.receiver = PanelReceiver(places.port(name), self.journal, patience=PATIENCE)
-        self.program = Program(
-            [find("nplus-gateway"), "run", "--config", str(self.config)], log=places.log(name)
-        )
+        self.program = gateway_program(places, name, before=before)
         self._talk = self._messages()
 
     def write(self, *, address: str = "", more: str = "") -> None:
         """Write its configuration file."""
-        self.config.write_text(_text(self._places, self.name, address or self._address) + more)
+        where = address or self._address
+        text = uplink_text(self._places, self.name, where, bench=False)
+        self.config.write_text(text + receiver_text(self._places.port(self.name)) + more)
 
     def talk(self) -> None:
         """Let panels report, until enough waits on the line."""
@@ -102,15 +110,11 @@ class Street:
         self.places = Places(data=folder, sockets=folder)
         self.places.make()
         where = f"{listen}:{self.port}"
-        self.houses = [House(f"house-{n + 1}", self.places, where) for n in range(houses)]
-        station = ["--config", str(self.places.config(STATION))]
-        self.station = Program(
-            [*wrap[1], find("nplus-station"), "run", *station], log=self.places.log(STATION)
-        )
-        for house in self.houses:
-            command = [*wrap[0], find("nplus-gateway"), "run", "--config", str(house.config)]
-            house.program = Program(command, log=self.places.log(house.name))
-        self.ledger = Ledger([find("nplus-station"), "events", "--json", *station])
+        self.houses = [
+            House(f"house-{n + 1}", self.places, where, before=wrap[0]) for n in range(houses)
+        ]
+        self.station = station_program(self.places, before=wrap[1])
+        self.ledger = station_ledger(self.places)
         self._listen = listen
         self._stack = AsyncExitStack()
 
@@ -135,17 +139,10 @@ class Street:
 
     async def _install(self) -> None:
         text = station_text(self.places, self.port)
-        config = self.places.config(STATION)
-        config.write_text(text.replace("127.0.0.1:", f"{self._listen}:"))
-        keys = ["--out", str(self.places.data / "keys"), "--name"]
-        async with asyncio.TaskGroup() as group:
-            group.create_task(_done("nplus-station", "keygen", *keys, STATION))
-            for house in self.houses:
-                house.write()
-                group.create_task(_done("nplus-gateway", "keygen", *keys, house.name))
+        self.places.config(STATION).write_text(text.replace("127.0.0.1:", f"{self._listen}:"))
         for house in self.houses:
-            key = str(self.places.public_key(house.name))
-            await _done("nplus-station", "enroll", house.name, key, "--config", str(config))
+            house.write()
+        await install(self.places, (house.name for house in self.houses))
 
     async def start(self) -> None:
         """Start every program; returns when each gateway has answered its receiver."""
@@ -208,45 +205,3 @@ async def moment(house: House, chance: random.Random, fresh_s: float) -> bool:
     await house.accepted.wait()
     await asyncio.sleep(chance.uniform(0.0, fresh_s))
     return time.monotonic() - house.accepted_s <= fresh_s
-
-
-def _text(places: Places, name: str, address: str) -> str:
-    quoted = {
-        "data_dir": places.data / name,
-        "key_file": places.key(name),
-        "socket": places.socket(name),
-        "public_key_file": places.public_key(STATION),
-        "port": places.port(name),
-    }
-    given = {key: json.dumps(str(path)) for key, path in quoted.items()}
-    text = f"""\
-[gateway]
-name = "{name}"
-data_dir = {given["data_dir"]}
-key_file = {given["key_file"]}
-socket = {given["socket"]}
-
-[[station]]
-name = "{STATION}"
-public_key_file = {given["public_key_file"]}
-required = true
-path = [{{ name = "cable", address = "{address}" }}]
-
-[[receiver]]
-id = "{RECEIVER}"
-format = "mlr2"
-port = {{ path = {given["port"]}, baud = 9600 }}
-"""
-    for panel in PANELS:
-        text += f"""
-[[receiver.point]]
-id = "{panel.point}"
-account = "{panel.account}"
-zone = "{panel.zone}"
-"""
-    return text
-
-
-async def _done(command: str, *arguments: str) -> None:
-    status, _, complaint = await answer([find(command), *arguments])
-    assert status == 0, f"{command} {arguments[0]}: {complaint}"

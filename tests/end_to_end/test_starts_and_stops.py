@@ -16,8 +16,9 @@ from typing import Any
 import pytest
 
 from buffer.log import FILE_NAME
+from hil.installation import gateway_program
 from hil.parts.network import Network
-from hil.parts.programs import Program, find
+from hil.parts.programs import Program
 from hil.site import STATION
 from station.schema import FILE_NAME as LEDGER_NAME
 from tests.buffer.logs import item, open_log
@@ -175,7 +176,7 @@ async def upgraded_and_back(street: Street, old: Path) -> None:
     log = street.places.log(house.name)
     programs = [
         Program([sys.executable, "-P", "-c", start, *run], log=log),
-        Program([find("nplus-gateway"), *run], log=log),
+        gateway_program(street.places, house.name),
     ]
     for turn in range(4):
         house.program = programs[turn % 2]
