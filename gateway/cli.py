@@ -6,43 +6,26 @@ gateway some 10 MB for ever. Any other form of the command line takes the usual 
 
 import sys
 from collections.abc import Sequence
-from contextlib import suppress
 from pathlib import Path
+from typing import NoReturn
 
-from events.errors import EX_USAGE, ConfigError, NplusError
-
-INTERRUPTED = 130
-TYPER_USAGE = 2  # what Typer exits with when it does not understand the command line
+from sync.service_exit import exit_after
 
 
-def main() -> None:
+def main() -> NoReturn:
     """Run the command line and exit with its status (sysexits)."""
+    exit_after("nplus-gateway", _work)
+
+
+def _work() -> None:
     file = _file_to_run(sys.argv[1:])
-    try:
-        if file is not None:
-            from gateway import daemon  # noqa: PLC0415 - only `run` needs it
+    if file is not None:
+        from gateway import daemon  # noqa: PLC0415 - only `run` needs it
 
-            sys.exit(daemon.run(file))
-        from gateway.commands import app  # noqa: PLC0415 - see above
+        sys.exit(daemon.run(file))
+    from gateway.commands import app  # noqa: PLC0415 - see above
 
-        app()
-    except NplusError as error:
-        explain(error)
-        sys.exit(error.exit_code)
-    except KeyboardInterrupt:
-        sys.exit(INTERRUPTED)
-    except SystemExit as leaving:
-        sys.exit(EX_USAGE if leaving.code == TYPER_USAGE else leaving.code)
-
-
-def explain(error: NplusError) -> None:
-    """Say on standard error what is wrong and what to do next."""
-    said = [str(fault) for fault in error.faults] if isinstance(error, ConfigError) else []
-    said.append(f"nplus-gateway: {error}")
-    if error.hint:
-        said.append(f"  {error.hint}")
-    with suppress(OSError):
-        sys.stderr.write("".join(f"{line}\n" for line in said))
+    app()
 
 
 def _file_to_run(words: Sequence[str]) -> Path | None:

@@ -9,8 +9,8 @@ from typing import Annotated, Any
 
 import typer
 
-from events import __version__
-from events.errors import EX_CONFIG, Fault, UsageError
+from events.errors import Fault, UsageError
+from sync.service_commands import JsonOption, add_first_commands, print_json
 
 app = typer.Typer(
     name="nplus-gateway",
@@ -22,26 +22,15 @@ app = typer.Typer(
 ConfigOption = Annotated[
     Path, typer.Option("--config", "-c", metavar="FILE", help="The gateway's configuration file.")
 ]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")]
 
 
-@app.command()
-def version() -> None:
-    """Print the program's version."""
-    typer.echo(__version__)
+def _faults(file: Path) -> list[Fault]:
+    from gateway import config
+
+    return config.check(file)
 
 
-@app.command()
-def keygen(
-    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Folder for the two files.")],
-    name: Annotated[str, typer.Option("--name", metavar="NAME", help="The gateway's name.")],
-) -> None:
-    """Make a key pair: NAME.key stays here, NAME.pub goes to the station."""
-    from sync import keys
-
-    secret, public = keys.keygen(out, name)
-    typer.echo(secret)
-    typer.echo(public)
+add_first_commands(app, owner="gateway", peers="the station", faults=_faults)
 
 
 @app.command("rotate-key")
@@ -63,30 +52,6 @@ def rotate_key(config: ConfigOption) -> None:
 
 
 @app.command()
-def check(
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="The configuration file.")],
-    as_json: JsonOption = False,
-) -> None:
-    """Say everything that is wrong with a configuration file, with path and line."""
-    from gateway import config
-
-    found = config.check(file)
-    refused = any(not fault.warning for fault in found)
-    if as_json:
-        _print_json(
-            {
-                "ok": not refused,
-                "faults": [_fault(fault) for fault in found if not fault.warning],
-                "warnings": [_fault(fault) for fault in found if fault.warning],
-            }
-        )
-    else:
-        _show_faults(file, found)
-    if refused:
-        raise typer.Exit(EX_CONFIG)
-
-
-@app.command()
 def run(config: ConfigOption) -> None:
     """Run the gateway until SIGTERM or SIGINT."""
     from gateway import daemon
@@ -99,7 +64,7 @@ def status(config: ConfigOption, as_json: JsonOption = False) -> None:
     """Tell how the running gateway is."""
     answer = _ask_one(config, {"request": "status"})
     if as_json:
-        _print_json(answer)
+        print_json(answer)
         return
     from gateway import views
 
@@ -126,7 +91,7 @@ def tail(
     answer = _ask(config, {"request": "tail", "after": after, "follow": follow})
     if as_json or not sys.stdout.isatty():
         for line in answer:
-            _print_json(line)
+            print_json(line)
         return
     from gateway import views
 
@@ -181,7 +146,7 @@ def decode(
     lines = decoding.lines(protocol, file, hexadecimal, request=request, key=key)
     if as_json or not sys.stdout.isatty():
         for line in lines:
-            _print_json(line)
+            print_json(line)
         return
     from gateway import views
 
@@ -201,32 +166,3 @@ def _ask_one(config: Path, message: dict[str, Any]) -> Any:
     from sync.local_socket import request_one
 
     return request_one(socket_path(config), message)
-
-
-def _print_json(line: Any) -> None:
-    typer.echo(json.dumps(line, ensure_ascii=False))
-
-
-def _fault(fault: Fault) -> dict[str, Any]:
-    return {
-        "path": fault.path,
-        "line": fault.line,
-        "message": fault.message,
-        "warning": fault.warning,
-    }
-
-
-def _show_faults(file: Path, found: tuple[Fault, ...] | list[Fault]) -> None:
-    if sys.stdout.isatty() and found:
-        from gateway import views
-
-        views.show_faults(file, found)
-        return
-    for fault in found:
-        typer.echo(f"{file}:{fault.line}: {fault.path}: {_word(fault)}: {fault.message}")
-    if not found:
-        typer.echo(f"{file}: no faults")
-
-
-def _word(fault: Fault) -> str:
-    return "warning" if fault.warning else "fault"

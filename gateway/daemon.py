@@ -8,23 +8,18 @@ import asyncio
 import ctypes
 import gc
 import os
-import signal
 import sys
 from contextlib import suppress
 from pathlib import Path
-from types import TracebackType
-
-import structlog
 
 from buffer.clock import SystemClock
-from events.errors import EX_SOFTWARE, ConfigError, StoreError
+from events.errors import ConfigError, StoreError
 from gateway import mutants
 from gateway.config import load
 from gateway.config_transaction import Phase, Transaction, digest
 from gateway.service import Service
 from sync import service_log
-
-STOP_S = 4.5  # after this the process goes, whoever has not finished
+from sync.service_process import Stop, end_on_defect
 
 _M_ARENA_MAX = -8  # mallopt(3)
 
@@ -48,9 +43,9 @@ def run(path: Path) -> int:
         transaction.roll_back(state, _why(error))
         service = _service(path)
     service_log.configure()
-    sys.excepthook = _end_on_defect
+    end_on_defect()
     _keep_memory_small()
-    asyncio.run(_until_signalled(service))
+    asyncio.run(_until_stopped(service))
     if service.restarting:
         os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])  # noqa: S606 - ourselves
     return 0
@@ -68,33 +63,11 @@ def _why(error: ConfigError) -> str:
     return f"it does not start: {'; '.join(faults[:5]) or error}"
 
 
-async def _until_signalled(service: Service) -> None:
-    loop = asyncio.get_running_loop()
-    stop = asyncio.Event()
-
-    def ask_to_stop() -> None:
-        if not stop.is_set():
-            stop.set()
-            loop.call_later(STOP_S, _leave)
-
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, ask_to_stop)
-    service.ask_to_stop = ask_to_stop
+async def _until_stopped(service: Service) -> None:
+    stop = Stop()
+    service.ask_to_stop = stop.ask
     gc.freeze()
-    await service.run(stop)
-
-
-def _leave() -> None:
-    """Go without those that did not stop in time; what is stored is stored."""
-    structlog.get_logger().error("stop takes too long", limit_s=STOP_S)
-    os._exit(EX_SOFTWARE)
-
-
-def _end_on_defect(
-    kind: type[BaseException], error: BaseException, trace: TracebackType | None
-) -> None:
-    structlog.get_logger().critical("defect", exc_info=(kind, error, trace))
-    os._exit(EX_SOFTWARE)
+    await service.run(stop.asked)
 
 
 def _keep_memory_small() -> None:

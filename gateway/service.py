@@ -200,7 +200,6 @@ class Service:
                 mutant=self._mutant_name or None,
             )
             await stop.wait()
-            notify("STOPPING=1")
             self._log.info("stopping")
             await self._outputs.stop()
             await self._deliver_last()

@@ -1,8 +1,6 @@
 """How the commands look on a terminal."""
 
 import json
-from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 from rich import box
@@ -10,8 +8,6 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
-
-from events.errors import Fault
 
 _console = Console(highlight=False, soft_wrap=True)
 
@@ -23,18 +19,6 @@ _KIND_STYLES = {
     "measurement": "dim",
     "information": "dim",
 }
-
-
-def show_faults(file: Path, found: Sequence[Fault]) -> None:
-    table = _table("line", "path", "what is wrong")
-    for fault in found:
-        style = "yellow" if fault.warning else "red"
-        word = "warning: " if fault.warning else ""
-        table.add_row(
-            str(fault.line or "-"), escape(fault.path), Text(word + fault.message, style=style)
-        )
-    _console.print(escape(str(file)))
-    _console.print(table, soft_wrap=False)
 
 
 def show_status(status: dict[str, Any]) -> None:

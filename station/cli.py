@@ -3,27 +3,17 @@
 # ruff: noqa: PLC0415 - a command must not wait for what only another one needs
 
 import sys
-from contextlib import suppress
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, NoReturn
 
 import typer
 
-from events import __version__
-from events.errors import (
-    EX_CONFIG,
-    EX_DATAERR,
-    EX_USAGE,
-    ConfigError,
-    Fault,
-    NplusError,
-    UsageError,
-)
+from events.errors import EX_DATAERR, Fault, UsageError
 from station import command_cli
-from station.terminal import ConfigOption, JsonOption, ask, print_json
+from station.terminal import ConfigOption, ask
+from sync.service_commands import JsonOption, add_first_commands, print_json
+from sync.service_exit import exit_after
 
-CLICK_USAGE = 2  # what Typer exits with when it does not understand the command line
-INTERRUPTED = 130
 SHOWN_BY_DEFAULT = 100  # events on a terminal, where nobody said how many
 
 app = typer.Typer(
@@ -32,67 +22,24 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
+
+
+def _faults(file: Path) -> list[Fault]:
+    from station.config import inspect
+
+    return inspect(file)[1]
+
+
+add_first_commands(app, owner="station", peers="every gateway", faults=_faults)
 app.command("command")(command_cli.command)
 app.add_typer(command_cli.config_app, name="config")
 
 NameArgument = Annotated[str, typer.Argument(metavar="NAME", help="The gateway's name.")]
 
 
-def main() -> None:
-    """Run the command line; errors become one or two sentences and an exit status (sysexits)."""
-    try:
-        app()
-    except NplusError as error:
-        _explain(error)
-        sys.exit(error.exit_code)
-    except KeyboardInterrupt:
-        sys.exit(INTERRUPTED)
-    except SystemExit as leaving:
-        sys.exit(EX_USAGE if leaving.code == CLICK_USAGE else leaving.code)
-
-
-@app.command()
-def version() -> None:
-    """Print the program's version."""
-    typer.echo(__version__)
-
-
-@app.command()
-def keygen(
-    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Folder for the two files.")],
-    name: Annotated[str, typer.Option("--name", metavar="NAME", help="The station's name.")],
-) -> None:
-    """Make a key pair: NAME.key stays here, NAME.pub goes to every gateway."""
-    from sync import keys
-
-    secret, public = keys.keygen(out, name)
-    typer.echo(secret)
-    typer.echo(public)
-
-
-@app.command()
-def check(
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="The configuration file.")],
-    as_json: JsonOption = False,
-) -> None:
-    """Say everything that is wrong with a configuration file, with path and line."""
-    from station.config import inspect
-
-    value, faults = inspect(file)
-    if as_json:
-        print_json(
-            {
-                "ok": value is not None,
-                "faults": [_fault(fault) for fault in faults if not fault.warning],
-                "warnings": [_fault(fault) for fault in faults if fault.warning],
-            }
-        )
-    else:
-        from station.views import show_faults
-
-        show_faults(file, faults)
-    if value is None:
-        raise typer.Exit(EX_CONFIG)
+def main() -> NoReturn:
+    """Run the command line and exit with its status (sysexits)."""
+    exit_after("nplus-station", app)
 
 
 @app.command()
@@ -295,22 +242,3 @@ def snapshot(
 
     n = backup.snapshot(load(config, places=False).data_dir, file.absolute())
     typer.echo(f"{file}: everything up to n {n}")
-
-
-def _fault(fault: Fault) -> dict[str, Any]:
-    return {
-        "path": fault.path,
-        "line": fault.line,
-        "message": fault.message,
-        "warning": fault.warning,
-    }
-
-
-def _explain(error: NplusError) -> None:
-    with suppress(BrokenPipeError):
-        if isinstance(error, ConfigError):
-            for fault in error.faults:
-                typer.echo(str(fault), err=True)
-        typer.echo(f"nplus-station: {error}", err=True)
-        if error.hint:
-            typer.echo(f"  {error.hint}", err=True)

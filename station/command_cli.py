@@ -8,7 +8,8 @@ from typing import Annotated
 import typer
 
 from events.errors import EX_CONFIG
-from station.terminal import ConfigOption, JsonOption, ask, print_json, socket_of
+from station.terminal import ConfigOption, ask, socket_of
+from sync.service_commands import JsonOption, print_json
 
 config_app = typer.Typer(no_args_is_help=True, help="Compare and push a gateway's configuration.")
 

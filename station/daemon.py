@@ -7,11 +7,9 @@ and the gateways keep what was not acknowledged.
 import asyncio
 import os
 import resource
-import signal
 import sys
 from contextlib import suppress
 from pathlib import Path
-from types import TracebackType
 
 import structlog
 
@@ -29,9 +27,9 @@ from sync import service_log
 from sync.keys import read_secret
 from sync.local_socket import serve
 from sync.service_notify import notify, watchdog_period_s
+from sync.service_process import Stop, end_on_defect
 from sync.zmq_sink import Hub
 
-STOP_S = 4.5  # after this the process goes, whoever has not finished
 LOCKED_RETRY_S = 1.0
 BEAT_S = 5.0
 SWITCH_S = 0.001  # loop and writer share the interpreter: neither waits long for the other
@@ -44,8 +42,8 @@ def run(file: Path) -> int:
     service_log.configure()
     sys.setswitchinterval(SWITCH_S)
     _take_every_descriptor()
-    sys.excepthook = _end_on_defect
-    asyncio.run(_until_signalled(config))
+    end_on_defect()
+    asyncio.run(_until_stopped(config))
     return 0
 
 
@@ -56,18 +54,8 @@ def _take_every_descriptor() -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
-async def _until_signalled(config: StationConfig) -> None:
-    loop = asyncio.get_running_loop()
-    stop = asyncio.Event()
-
-    def ask_to_stop() -> None:
-        if not stop.is_set():
-            stop.set()
-            notify("STOPPING=1")
-            loop.call_later(STOP_S, _leave)
-
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, ask_to_stop)
+async def _until_stopped(config: StationConfig) -> None:
+    stop = Stop().asked
     log = structlog.get_logger()
     store = Store(config.data_dir, clock=SystemClock())
     try:
@@ -174,16 +162,3 @@ def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
     while isinstance(error, BaseExceptionGroup):
         error = error.exceptions[0]
     return error
-
-
-def _leave() -> None:
-    """Go without those that did not stop in time; what is stored is stored."""
-    structlog.get_logger().error("stop takes too long", limit_s=STOP_S)
-    os._exit(EX_SOFTWARE)
-
-
-def _end_on_defect(
-    kind: type[BaseException], error: BaseException, trace: TracebackType | None
-) -> None:
-    structlog.get_logger().critical("defect", exc_info=(kind, error, trace))
-    os._exit(EX_SOFTWARE)

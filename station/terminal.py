@@ -1,9 +1,7 @@
-"""What the commands of the station share: their options, the running station, and JSON lines."""
+"""What the commands of the station share: their option and the running station."""
 
 # ruff: noqa: PLC0415 - a command must not wait for what only another one needs
 
-import json
-import sys
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -12,7 +10,6 @@ import typer
 ConfigOption = Annotated[
     Path, typer.Option("--config", "-c", metavar="FILE", help="The station's configuration file.")
 ]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")]
 
 
 def socket_of(config: Path) -> Path:
@@ -27,9 +24,3 @@ def ask(config: Path, message: dict[str, Any]) -> Any:
     from sync.local_socket import request_one
 
     return request_one(socket_of(config), message)
-
-
-def print_json(value: Any) -> None:
-    """Print one line for scripts, at once."""
-    sys.stdout.write(json.dumps(value, ensure_ascii=False, default=str) + "\n")
-    sys.stdout.flush()

@@ -6,14 +6,12 @@ and strangers, so nothing that could steer a terminal gets through.
 
 import sys
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from events.errors import Fault
 from events.kinds import Kind, Qualifier, shown_kind
 from station.verification import LogVerdict
 
@@ -144,19 +142,6 @@ def show_status(status: Mapping[str, Any]) -> None:
     for name, value in _flat(status):
         table.add_row(name, plain(value))
     console.print(table)
-
-
-def show_faults(file: Path, faults: Sequence[Fault]) -> None:
-    """Print what is wrong with a configuration file."""
-    console = Console(highlight=False)
-    for fault in faults:
-        word, style = ("warning", "bold yellow") if fault.warning else ("fault", "bold red")
-        text = Text(f"{file}:{fault.line}: ")
-        text.append(f"{word}: ", style=style)
-        text.append(f"{fault.path}: {plain(fault.message)}")
-        console.print(text, soft_wrap=True)
-    if not faults:
-        console.print(Text(f"{file}: no faults", style="green"))
 
 
 def plain(text: str, length: int = TEXT_LENGTH_SHOWN) -> str:

@@ -91,7 +91,7 @@ def test_check_as_json_has_every_fault_with_path_and_line(
     code, out, _ = call(monkeypatch, capsys, "check", str(path))
     assert code == 78
     for fault in told["faults"]:
-        assert f"{path}:{fault['line']}: {fault['path']}: fault: " in out
+        assert f"{path}:{fault['line']}: fault: {fault['path']}: " in out
 
 
 def test_warnings_do_not_change_the_exit_status(
