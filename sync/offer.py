@@ -49,14 +49,18 @@ class Open:
 
 @dataclass(slots=True)
 class Offer:
-    """One log on this connection."""
+    """One log on this connection.
+
+    ceiling: the station holds nothing above it, as far as it said: where it began to read, or what
+        it acknowledged since. None before it reads.
+    """
 
     head: int
     opens: deque[Open] = field(default_factory=deque)
     ends: dict[int, int] = field(default_factory=dict)
     newest_id: int = 0
     acknowledged: int = 0
-    begun: bool = False
+    ceiling: int | None = None
 
     def sign_due(self, waiting: Open) -> float:
         """Return when a fetch gets the sign of life; events that are being read go first."""
@@ -68,13 +72,26 @@ class Offer:
     def supersede(self, fetch: Fetch) -> bool:
         """Forget what the station no longer waits for; tell whether it asks again for old events.
 
-        It does when it begins, and when it goes back behind what it acknowledged.
+        It does when it begins, and when it goes back behind where it began or what it acknowledged:
+        it may find only then that its place is one of another history.
         """
         self.opens = deque(each for each in self.opens if each.fetch.id > fetch.id)
-        if not fetch.limit_bytes or (self.begun and fetch.after >= self.acknowledged):
+        if not fetch.limit_bytes or (self.ceiling is not None and fetch.after >= self.ceiling):
             return False
-        self.begun = True
+        self.ceiling = fetch.after
         self.acknowledged = min(self.acknowledged, fetch.after)
+        return True
+
+    def acknowledge(self, stored: int) -> bool:
+        """Take what the station says it holds; tell whether it is more than it said before.
+
+        A number beyond our head was said of another history: it must not let us forget ours.
+        """
+        if not self.acknowledged < stored <= self.head:
+            return False
+        self.acknowledged = stored
+        if self.ceiling is not None:
+            self.ceiling = max(self.ceiling, stored)
         return True
 
     def answered(self, waiting: Open, through: int) -> None:

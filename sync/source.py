@@ -305,9 +305,7 @@ class Source:
             self._ceilings.append(Mark(log_id=fetch.log_id, lane=self._lane, stored=fetch.after))
         offer.newest_id = max(offer.newest_id, fetch.id)
         self.fetches += 1
-        # A number beyond our head was said of another history: it must not let us forget ours.
-        if offer.acknowledged < fetch.stored <= offer.head:
-            offer.acknowledged = fetch.stored
+        if offer.acknowledge(fetch.stored):
             self._marks.append(Mark(log_id=fetch.log_id, lane=self._lane, stored=fetch.stored))
         after = offer.ends.get(fetch.follows) if fetch.follows else fetch.after
         offer.opens.append(Open(fetch, now.monotonic, after))

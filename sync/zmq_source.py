@@ -182,9 +182,9 @@ class Uplink:
             return
         self._log.acknowledge(station.public_key, ceiling.log_id, ceiling.lane, ceiling.stored)
         self._marks.pop((station.name, ceiling.log_id, ceiling.lane), None)
-        if (
-            ceiling.lane is Lane.MAIN
-        ):  # on the other one numbers without events are acknowledged too
+        standing = (station.name, ceiling.log_id) in self._rewound  # told, until it holds it all
+        if ceiling.lane is Lane.MAIN and not standing:
+            # on the other lane numbers without events are acknowledged too
             first = next(
                 (log.first for log in self._log.heads() if log.log_id == ceiling.log_id), 0
             )

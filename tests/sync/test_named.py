@@ -58,6 +58,23 @@ def test_until_its_first_acknowledgement_a_restored_station_holds_back_what_it_a
     assert gateway.source.ceilings() == []
 
 
+def test_a_station_that_finds_its_place_in_another_history_holds_back_what_lies_before_it() -> (
+    None
+):
+    """Both were restored: it reads on after 4 of its copy, finds another event 5, begins anew."""
+    gateway = Gateway(events=7)
+    gateway.welcome()
+    gateway.fetch(after=4, stored=0)
+    gateway.fetch(after=0, stored=0)
+    assert [mark.stored for mark in gateway.source.ceilings()] == [4, 0]
+    gateway.fetch(after=7, stored=7)
+    assert [mark.stored for mark in gateway.source.marks()] == [7]
+    gateway.fetch(after=7, stored=7)
+    assert gateway.source.ceilings() == []
+    gateway.fetch(after=5, stored=0)
+    assert [mark.stored for mark in gateway.source.ceilings()] == [5]
+
+
 def test_a_station_that_changes_its_key_is_reached_under_either() -> None:
     async def scenario() -> None:
         bench = Bench()
