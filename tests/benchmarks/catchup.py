@@ -14,6 +14,7 @@ import psutil
 from buffer.bound import Bound
 from buffer.entries import Pending, pending
 from buffer.log import FILE_NAME, EventLog
+from buffer.notes import Notes
 from events.kinds import Kind
 from events.model import ClockQuality, Observation, Stamp
 from hil.parts.programs import Program
@@ -30,12 +31,16 @@ def fill(folder: Path, events: int) -> float:
     """Write a gateway's log of `events` measurements; return the mean length of a body."""
     folder.mkdir(exist_ok=True)
     log = EventLog.open(folder / FILE_NAME, bound=Bound(4 * 1024**3))
+    memory = log.memory()
     total = 0
     try:
         for start in range(0, events, GROUP_EVENTS):
             group = [_event(number) for number in range(start, min(start + GROUP_EVENTS, events))]
             total += sum(item.size_bytes for item in group)
-            log.append(group)
+            notes = [Notes(checkpoint=memory.take_checkpoint())] if memory.checkpoint_due else []
+            first = log.append(group, notes)
+            for seq, item in enumerate(group, first):
+                memory.note(seq, item.record.observation, item.body)
             if log.fold_due:
                 log.fold()
     finally:
