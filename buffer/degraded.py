@@ -11,7 +11,7 @@ from buffer.set_aside import SetAside
 from buffer.volatile import Held, VolatileLog
 from events.errors import StoreError
 from events.kinds import Kind, Qualifier, Subkind
-from events.model import Instant, Observation, Origin, Scalar, Stamp
+from events.model import Instant, Observation, Origin, Scalar, Stamp, condition
 from events.replication import Lane
 
 STORE_POINT = "store"
@@ -100,7 +100,7 @@ class Degraded:
         """
         for held in self.undelivered():
             seen = held.item.record.observation
-            last = memory.latest(seen.point, seen.kind, seen.subkind, seen.condition)
+            last = memory.latest(*condition(seen))
             was = last is not None and last.qualifier != Qualifier.RESTORE
             if INITIAL in seen.flags and was == (seen.qualifier != Qualifier.RESTORE):
                 self._stored |= {held.item.body}

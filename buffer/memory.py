@@ -10,13 +10,14 @@ from dataclasses import dataclass
 from typing import Final
 
 from events.errors import UnreadableEvent
-from events.model import Condition, Observation, Record, condition
+from events.model import BYPASSED_KIND, Condition, Observation, Record, condition
 from events.wire import decode
 
 CONDITIONS_MAX: Final = 20_000
 SOURCES_MAX: Final = 1_000
 CHECKPOINT_EVERY: Final = 4096  # events; about so many are replayed after a kill
 CHECKPOINT_BYTES: Final = 4 * 1024 * 1024
+_SILENCED: Final = BYPASSED_KIND.encode()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,6 +100,12 @@ class Memory:
     def bodies(self) -> list[bytes]:
         """Return the newest event of every condition, least recently stored first."""
         return [body for _, body in self._latest.values()]
+
+    def silenced(self) -> list[Observation]:
+        """Return the newest event of each condition that was last recorded under a bypass."""
+        likely = (body for body in self.bodies() if _SILENCED in body)
+        found = (_observation(body) for body in likely)
+        return [seen for seen in found if seen is not None and BYPASSED_KIND in seen.details]
 
     def latest(
         self, point: str, kind: str, subkind: str, condition: str = ""

@@ -241,6 +241,10 @@ class Store:
         """Return the newest stored observation of one condition."""
         return self._disk.memory.latest(point, kind, subkind, condition)
 
+    def silenced(self) -> list[Observation]:
+        """Return the newest event of each condition that was last recorded under a bypass."""
+        return self._disk.memory.silenced()
+
     def last_raw(self, source: str) -> bytes | None:
         """Return the raw bytes of the newest stored observation of a source that carried any.
 

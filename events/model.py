@@ -152,7 +152,15 @@ class Position(msgspec.Struct, frozen=True, array_like=True):
 Condition = tuple[str, str, str, str]
 
 
+BYPASSED_KIND = "bypassed_kind"
+"""The detail that holds the kind of what a bypassed point said, recorded as `disabled`."""
+
+
 def condition(observation: Observation) -> Condition:
-    """Return the key under which states are kept: point, kind, subkind and condition."""
+    """Return the key under which states are kept: point, kind, subkind and condition.
+
+    What a bypass silenced is a state of the point's own condition: the next start compares with it.
+    """
     seen = observation
-    return (seen.point, seen.kind, seen.subkind, seen.condition)
+    kind = str(seen.details.get(BYPASSED_KIND, seen.kind))
+    return (seen.point, kind, seen.subkind, seen.condition)

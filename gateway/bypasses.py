@@ -5,13 +5,13 @@ its own kind beside it. When the bypass ends, by itself or by command, what stil
 anew as what it is. Signals of panic, fire, gas and tamper are never touched, whatever their point.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import msgspec
 
 from events.errors import UsageError
 from events.kinds import Kind, Qualifier, Subkind
-from events.model import Instant, Observation, Scalar
+from events.model import BYPASSED_KIND, Condition, Instant, Observation, Scalar, condition
 from gateway.config_checks import GATEWAY_POINT
 from gateway.protected import point_protection, points, protection
 from gateway.sections import Configuration
@@ -43,7 +43,8 @@ class Bypasses:
         self._points = {point.id: point for point in points(configuration)}
         self._boot_id = boot_id
         self._active: dict[str, Bypass] = {}
-        self._silenced: dict[str, dict[tuple[str, str, str], Observation]] = {}
+        self._silenced: dict[str, dict[Condition, Observation]] = {}
+        self._heard: set[Condition] | None = set()  # until `recall`: newer than what it brings
 
     def load(self, kept: Mapping[str, bytes], now: Instant) -> list[Bypass]:
         """Take what the disk holds; return what has ended meanwhile.
@@ -64,6 +65,25 @@ class Bypasses:
             else:
                 ended.append(bypass)
         return ended
+
+    def recall(self, silenced: Iterable[Observation]) -> list[Observation]:
+        """Take what the store holds as last said under a bypass, once it can be read.
+
+        Returns what is to be reported as what it is: its bypass is over, and whether it was said
+        then that it lasts is not known.
+        """
+        heard, self._heard = self._heard or set(), None
+        lasting = []
+        for recorded in silenced:
+            key = condition(recorded)
+            if key in heard:
+                continue
+            said = _as_said(recorded)
+            if said.point in self._active:
+                self._silenced.setdefault(said.point, {}).setdefault(key, said)
+            else:
+                lasting.append(_lasting(said))
+        return lasting
 
     def judge(self, point: str, for_s: float, *, by: str, now: Instant) -> Bypass:
         """Return the bypass that a command asks for. Raises `UsageError` for one that may not be."""
@@ -111,10 +131,7 @@ class Bypasses:
         details: dict[str, Scalar] = {"why": why}
         if by:
             details["by"] = by
-        lasting = [
-            msgspec.structs.replace(said, flags=(*said.flags, AFTER_BYPASS))
-            for said in self._silenced.pop(point, {}).values()
-        ]
+        lasting = [_lasting(said) for said in self._silenced.pop(point, {}).values()]
         return [_event(point, Qualifier.RESTORE, details), *lasting]
 
     def due(self, now: Instant) -> list[str]:
@@ -126,6 +143,8 @@ class Bypasses:
 
     def passed(self, observations: Sequence[Observation]) -> list[Observation]:
         """Return what is to be recorded of what was seen."""
+        if self._heard is not None:
+            self._heard.update(map(condition, observations))
         if not self._active:
             return list(observations)
         return [self._passed(each) for each in observations]
@@ -144,13 +163,12 @@ class Bypasses:
         silenced = seen.kind in _SILENCED and not protection(seen.kind, seen.subkind)
         if seen.point not in self._active or not silenced:
             return seen
-        key = (seen.kind, seen.subkind, seen.condition)
-        self._silenced.setdefault(seen.point, {})[key] = seen
+        self._silenced.setdefault(seen.point, {})[condition(seen)] = seen
         return msgspec.structs.replace(
             seen,
             kind=Kind.DISABLED,
             flags=(*seen.flags, BYPASSED),
-            details={**seen.details, "bypassed_kind": seen.kind},
+            details={**seen.details, BYPASSED_KIND: seen.kind},
         )
 
     def _left_s(self, bypass: Bypass, now: Instant) -> float:
@@ -159,6 +177,21 @@ class Bypasses:
         if now.wall is None or bypass.until_wall_us is None:
             return 0.0
         return min(bypass.until_wall_us / 1_000_000 - now.wall, FOR_S_MAX)
+
+
+def _lasting(said: Observation) -> Observation:
+    return msgspec.structs.replace(said, flags=(*said.flags, AFTER_BYPASS))
+
+
+def _as_said(recorded: Observation) -> Observation:
+    """Return what a bypassed point said, from how that was recorded."""
+    details = dict(recorded.details)
+    return msgspec.structs.replace(
+        recorded,
+        kind=str(details.pop(BYPASSED_KIND)),
+        flags=tuple(flag for flag in recorded.flags if flag != BYPASSED),
+        details=details,
+    )
 
 
 def _event(point: str, qualifier: str, details: dict[str, Scalar]) -> Observation:

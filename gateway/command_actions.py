@@ -9,7 +9,7 @@ import structlog
 from events.calendar import rfc3339
 from events.commands import Command, Verdict
 from events.errors import StoreError, UsageError
-from events.model import ClockQuality
+from events.model import ClockQuality, Observation
 from gateway.bypasses import FOR_S_DEFAULT, Bypasses
 from gateway.command_desk import Action, Done
 from gateway.command_journal import Journal, JournalThread
@@ -50,8 +50,16 @@ class OutputActions:
 class BypassActions:
     """`bypass` and `unbypass` of a point. `run` takes up what the disk holds, and ends what is over."""
 
-    def __init__(self, bypasses: Bypasses, journal: JournalThread, clock: Clock) -> None:
+    def __init__(
+        self,
+        bypasses: Bypasses,
+        journal: JournalThread,
+        clock: Clock,
+        silenced: Callable[[], list[Observation]],
+    ) -> None:
         self._bypasses = bypasses
+        self._silenced = silenced
+        self._loaded = self._readable = self._recalled = False
         self._journal = journal
         self._clock = clock
         self._outbox = Outbox()
@@ -65,6 +73,8 @@ class BypassActions:
         async with asyncio.TaskGroup() as tasks:
             self._outbox.open(record, tasks)
             await self._load()
+            self._loaded = True
+            self._recall()
             while True:
                 self._changed.clear()
                 for point in self._bypasses.due(self._clock()):
@@ -77,6 +87,16 @@ class BypassActions:
                         await self._changed.wait()
                 except TimeoutError:
                     continue
+
+    def reread(self) -> None:
+        """Compare with the store, which can be read now; only the first time matters."""
+        self._readable = True
+        self._recall()
+
+    def _recall(self) -> None:
+        if self._loaded and self._readable and not self._recalled:
+            self._recalled = True
+            self._outbox.put(self._bypasses.recall(self._silenced()))
 
     async def _load(self) -> None:
         while True:

@@ -21,6 +21,7 @@ from sync import service_log
 class Commanding:
     """The desk, its journal, and what it can do. `loaded` is the digest of the file as loaded.
 
+    silenced: what the store holds as last said under a bypass.
     fetches: how many fetches a station, by its name, has sent since the start.
     """
 
@@ -33,13 +34,14 @@ class Commanding:
         clock: Clock,
         boot_id: str,
         outputs: Outputs,
+        silenced: Callable[[], list[Observation]],
         fetches: Callable[[str], int],
         restart: Callable[[], None],
     ) -> None:
         self._clock = clock
         self._journal = JournalThread(Journal(Path(configuration.gateway.data_dir)))
         self._bypasses = Bypasses(configuration, boot_id=boot_id)
-        self._bypassing = BypassActions(self._bypasses, self._journal, clock)
+        self._bypassing = BypassActions(self._bypasses, self._journal, clock, silenced)
         self._config = ConfigPush(
             file,
             configuration,
@@ -80,6 +82,10 @@ class Commanding:
     def heard(self, station: str, asked: Asked, reply: Reply) -> None:
         """Take what a station asks beside the events."""
         self._desk.heard(station, asked, reply)
+
+    def reread(self) -> None:
+        """Compare with the store again: it could not be read before, and now it can."""
+        self._bypassing.reread()
 
     def passed(self, observations: Sequence[Observation]) -> list[Observation]:
         """Return what is to be recorded of what the lines saw."""

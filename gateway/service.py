@@ -137,6 +137,7 @@ class Service:
             clock=self._clock.now,
             boot_id=self._clock.boot_id,
             outputs=self._outputs,
+            silenced=self._store.silenced,
             fetches=self._uplink.fetches,
             restart=self._begin_anew,
         )
@@ -309,6 +310,7 @@ class Service:
                 say = self._log.info if state == "ok" else self._log.error
                 if state == "ok":
                     self._conditions.reread()
+                    self._commanding.reread()
                     if self._store.opened_late:
                         compare_at = self._clock.now().monotonic + COMPARE_AFTER_S
                 say("store", state=state, text=store.get("text", ""), hint=store.get("hint", ""))

@@ -4,9 +4,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from buffer.memory import Memory
 from events.errors import UsageError
 from events.kinds import Kind, Qualifier, Subkind
-from events.model import Instant, Observation
+from events.model import Instant, Observation, Record, Stamp
+from events.wire import encode
 from gateway.bypasses import FOR_S_MAX, Bypasses
 from gateway.sections import Configuration, GatewaySection
 from protocols.gpio.config import Gpio, GpioPoint
@@ -147,3 +149,99 @@ def test_whatever_happens_the_last_state_is_told_in_the_end(qualifiers: list[str
     assert [each.qualifier for each in recorded] == qualifiers
     after = [each for each in found.end("burglary", why="command") if each.kind == Kind.ALARM]
     assert [each.qualifier for each in after] == qualifiers[-1:]
+
+
+class Life:
+    """A receiver's points over crashes: what they said last, and what the store holds of it."""
+
+    def __init__(self) -> None:
+        self.memory, self.seq = Memory(), 0
+        self.journal: dict[str, bytes] = {}
+        self.said: dict[str, Observation] = {}
+        self.found = bypasses()
+        self.found.recall([])
+
+    def record(self, observations: list[Observation]) -> None:
+        for observation in observations:
+            self.seq += 1
+            body = encode(
+                Record(stamp=Stamp(monotonic_us=0, boot_id="a"), observation=observation)
+            )
+            self.memory.note(self.seq, observation, body)
+
+    def say(self, point: str, qualifier: str) -> None:
+        self.said[point] = seen(point, qualifier)
+        self.record(self.found.passed([self.said[point]]))
+
+    def begin(self, point: str) -> None:
+        bypass = self.found.judge(point, 100.0, by="w", now=at(0))
+        self.journal[point] = self.found.packed(bypass)
+        self.record([self.found.begin(bypass)])
+
+    def end(self, point: str, *, recorded: bool) -> None:
+        if point in self.journal:
+            events = self.found.end(point, why="command")
+            del self.journal[point]
+            if recorded:  # else the power goes between the journal and the store
+                self.record(events)
+            else:
+                self.crash("")
+
+    def crash(self, early: str) -> None:
+        """Start anew; `early` says something again before the store is read."""
+        self.found = bypasses()
+        self.found.load(self.journal, at(1))
+        if early in self.said:
+            self.record(self.found.passed([self.said[early]]))
+        self.record(self.found.recall(self.memory.silenced()))
+
+
+QUIET = ("burglary", "leak")
+STEPS = st.one_of(
+    st.tuples(st.just("say"), st.sampled_from(QUIET), st.sampled_from(["new", "restore"])),
+    st.tuples(st.just("begin"), st.sampled_from(QUIET)),
+    st.tuples(st.just("end"), st.sampled_from(QUIET), st.booleans()),
+    st.tuples(st.just("crash"), st.sampled_from(("", *QUIET))),
+)
+
+
+@given(st.lists(STEPS, max_size=12))
+def test_what_was_said_under_a_bypass_outlives_crashes(steps: list[tuple[str, str, str]]) -> None:
+    life = Life()
+    for name, point, *more in steps:
+        if name == "say":
+            life.say(point, more[0])
+        elif name == "begin":
+            life.begin(point)
+        elif name == "end":
+            life.end(point, recorded=bool(more[0]))
+        else:
+            life.crash(point)
+    for point in QUIET:
+        life.end(point, recorded=True)
+    for point, said in life.said.items():
+        held = life.memory.latest(point, said.kind, said.subkind)
+        assert held is not None
+        assert (held.kind, held.qualifier) == (said.kind, said.qualifier)
+
+
+def test_a_level_is_compared_with_what_was_said_under_the_bypass() -> None:
+    life = Life()
+    life.say("burglary", "restore")
+    life.begin("burglary")
+    life.say("burglary", "new")
+    stored = life.memory.latest("burglary", "alarm", "burglary")
+    assert stored is not None
+    assert stored.qualifier == Qualifier.NEW
+
+
+def test_an_alarm_that_lasts_beyond_a_bypass_that_ended_in_a_crash_is_told_once() -> None:
+    life = Life()
+    life.begin("burglary")
+    life.say("burglary", "new")
+    life.end("burglary", recorded=False)
+    assert life.found.recall(life.memory.silenced()) == []
+    held = life.memory.latest("burglary", "alarm", "burglary")
+    assert held is not None
+    assert (held.kind, "after-bypass" in held.flags) == ("alarm", True)
+    assert life.memory.silenced() == []
