@@ -32,6 +32,9 @@ RECONNECT_MAX_MS = 5_000
 PAUSE_S = 0.3  # before a new socket, after a connection that was good
 REFUSED_PAUSE_S = 3.0  # after one that was refused
 CONNECT_S = 5.0  # an attempt without a result is a fault
+ATTEMPT_S = (
+    30.0  # a socket without a connection is given up: the library may have ended its trying
+)
 BROKEN_HANDSHAKES = 3  # in a row: not a restart, but a station of another key
 STEP_MESSAGES_MAX = 64  # then the other tasks get their turn
 
@@ -64,7 +67,9 @@ class _Attempt:
     line: LoopSocket
     monitor: LoopSocket
     connect_by: float | None
+    give_up_at: float
     accepted: bool = False
+    broken: bool = False  # its handshake failed, and that was counted
     asked: ReadRequest | None = None
     unsent: deque[bytes] = field(default_factory=deque)
 
@@ -143,7 +148,8 @@ class LaneRunner:
                 socket.connect(endpoint(self._address))
             except zmq.ZMQError as error:
                 self._down(PathFault.UNREACHABLE, f"{self._address}: {error.strerror}")
-            yield _Attempt(line, monitor, self._now() + CONNECT_S)
+            now = self._now()
+            yield _Attempt(line, monitor, now + CONNECT_S, now + ATTEMPT_S)
         finally:
             socket.disable_monitor()
             monitor.close()
@@ -189,11 +195,16 @@ class LaneRunner:
                     self._down(PathFault.UNREACHABLE, "the connection was lost")
                     raise _Over(PAUSE_S)
                 case zmq.EVENT_DISCONNECTED:
-                    attempt.accepted = False
+                    # After bytes that are not ZMTP the library never connects again.
+                    self._handshake_failed(attempt, 0)
+                    raise _Over(min(PAUSE_S * 2**self._broken_handshakes, REFUSED_PAUSE_S))
                 case _:
-                    self._handshake_failed(event["value"])
+                    self._handshake_failed(attempt, event["value"])
 
-    def _handshake_failed(self, error: int) -> None:
+    def _handshake_failed(self, attempt: _Attempt, error: int) -> None:
+        if attempt.broken:
+            return
+        attempt.broken = True
         if error in {errno.EAGAIN, errno.ETIMEDOUT}:
             self._silent()
             return
@@ -204,8 +215,6 @@ class LaneRunner:
                 f"whoever answers at {self._address} breaks off:"
                 " it has another key than the one configured, or is no station",
             )
-        if self._station_keys > 1 and self._broken_handshakes % BROKEN_HANDSHAKES == 0:
-            raise _Over(PAUSE_S)  # with the other key
 
     def _expect_connection(self, attempt: _Attempt) -> None:
         now = self._now()
@@ -216,6 +225,8 @@ class LaneRunner:
             self._silent()
         elif self._state.fault is None:
             self._down(PathFault.UNREACHABLE, f"no answer from {self._address}")
+        if now >= attempt.give_up_at:
+            raise _Over(PAUSE_S)
 
     def _converse(self, attempt: _Attempt, readings: asyncio.TaskGroup) -> None:
         self._take(attempt)

@@ -1,15 +1,24 @@
 """What the gateway's end delivers over real sockets, and what it says when it cannot."""
 
 import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
 
+import pytest
+import zmq
+
+from buffer.clock import SystemClock
 from events.replication import Lane
-from tests.sync.fakes import OneLog
+from sync import zmq_lane
+from sync.source import Source
+from tests.sync.fakes import ListLog, OneLog
 from tests.sync.loopback import (
     Bench,
     StallingProxy,
     new_keys,
     open_descriptors,
     path_up,
+    running,
 )
 
 
@@ -47,6 +56,80 @@ def test_a_station_with_another_key_gets_nothing_and_is_named() -> None:
         assert bench.ledger.gateways == {}
 
     asyncio.run(scenario())
+
+
+@asynccontextmanager
+async def stranger(port: int, words: bytes) -> AsyncIterator[None]:
+    """Let a program that is no station answer at a port with these words."""
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with suppress(ConnectionError):
+            await reader.read(64)
+            writer.write(words)
+            await writer.drain()
+            await reader.read(64)
+        writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", port)
+    try:
+        yield
+    finally:
+        server.close()
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        b"HTTP/1.1 400 Bad Request\r\nServer: portal\r\nContent-Length: 0\r\n\r\n",
+        b"\xff" + bytes(8) + b"\x7f\x03\x00NULL" + bytes(48),
+    ],
+    ids=["http", "no-curve"],
+)
+def test_a_stranger_in_the_place_of_the_station_is_named_and_ends_nothing(words: bytes) -> None:
+    async def scenario() -> None:
+        bench = Bench()
+        async with bench.station():
+            pass  # found a free port
+        bench.log.append(b"while the stranger answers", urgent=True)
+        async with bench.gateway():
+            async with stranger(int(bench.address.rpartition(":")[2]), words):
+                await bench.until(lambda: "wrong-station-key" in bench.faults())
+            async with bench.station():
+                await bench.until(bench.holds)
+
+    asyncio.run(scenario())
+
+
+def test_a_socket_that_never_connects_is_made_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(zmq_lane, "CONNECT_S", 0.1)
+    monkeypatch.setattr(zmq_lane, "ATTEMPT_S", 0.2)
+
+    made: list[zmq.Socket[bytes]] = []
+
+    async def scenario() -> None:
+        def dealer(_broken: int) -> zmq.Socket[bytes]:
+            made.append(zmq.Context.instance().socket(zmq.DEALER))
+            return made[-1]
+
+        lane = zmq_lane.LaneRunner(
+            source=Source(
+                name="building-1", program="test", boot_id="boot", lane=Lane.MAIN, path="lan"
+            ),
+            log=ListLog(),
+            clock=SystemClock(),
+            address="127.0.0.1:1",
+            socket=dealer,
+            on_state=lambda _: None,
+            on_mark=lambda _: None,
+            on_time=lambda _: None,
+            on_asked=lambda _asked, _tell: None,
+            on_ceiling=lambda _: None,
+        )
+        async with running(lane.run()):
+            await Bench().until(lambda: len(made) > 2)
+
+    asyncio.run(scenario())
+    assert all(socket.closed for socket in made)
 
 
 def test_a_station_that_is_not_there_is_named() -> None:
