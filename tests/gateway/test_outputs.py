@@ -25,7 +25,7 @@ from protocols.modbus.sections import Bus, Unit
 from protocols.modbus.simulated import Misbehaviour, SimulatedUnit
 from tests.gateway.site import Site
 from tests.protocols.drivers.bench import Bench
-from tests.protocols.drivers.test_modbus import Served, free_port, until
+from tests.protocols.drivers.modbus_rig import Served, free_port, until
 from tests.protocols.modbus.world import Remembered, contact
 
 GATEWAY = GatewaySection(name="hall", data_dir="d", key_file="k", socket="s", bench=True)
