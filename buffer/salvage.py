@@ -1,8 +1,9 @@
 """A set-aside store, offered again under its own numbers, as far as it can be read.
 
 One pass over all pages notes on which leaf each event lies (four bytes for each number); readings
-then go to the leaf. Nothing is copied and nothing is written. A range that cannot be found is a
-gap with the reason `corrupt`.
+then go to the leaf. Nothing is written. An event whose leaf is lost is taken from the copy of the
+newest states where it lies there too. A range that cannot be found is a gap with the reason
+`corrupt`, up to the highest number that any table names.
 """
 
 import hashlib
@@ -18,7 +19,7 @@ from buffer.faults import HINTS, translated
 from buffer.memory import readable
 from buffer.reading import ENTRY_BYTES, GAPS_MAX
 from buffer.schema import CHAIN_ALGORITHM
-from events.chain import CHAIN_LENGTH
+from events.chain import CHAIN_LENGTH, link
 from events.errors import StoreError
 from events.kinds import is_urgent
 from events.replication import Entry, Gap, Lane, LogHead, Reading
@@ -31,6 +32,10 @@ BLOCK: Final = 4096  # numbers
 BLOCKS_MAX: Final = 4096  # of 16 KiB each
 HOLE_BLOCKS_MAX: Final = 4096  # a number so far beyond all others is damage itself
 GAPS_KEPT_MAX: Final = 100_000
+COPIES_MAX: Final = 40_000  # numbers; more than there are conditions
+COPIED_BYTES_MAX: Final = 4 * 1024 * 1024
+COPIED: Final = 1  # in place of a page: the first holds no rows
+STATION_KEY_LENGTH: Final = 40
 
 
 @dataclass(slots=True)
@@ -55,6 +60,9 @@ class Salvage:
     _numbers: list[int] = field(default_factory=list)  # of blocks, in order
     _starts: list[int] = field(default_factory=list)  # of gaps, in order
     _leaf: tuple[int, dict[int, Row]] = (0, {})
+    _copies: dict[int, int] = field(default_factory=dict)  # number → page of the newest states
+    _copied: dict[int, Row] = field(default_factory=dict)
+    _named: int = 0  # the highest number that any table names
 
     def close(self) -> None:
         if self._file is not None:
@@ -78,6 +86,7 @@ class Salvage:
                 yield
         self.scanned_pages = self.pages
         self._drop_strays()
+        self._take_copies()
         self._numbers, self._starts = sorted(self._blocks), sorted(self._gaps)
         self.head = self._find_head()
 
@@ -131,6 +140,13 @@ class Salvage:
             self._note_event(row)
         elif len(values) >= 6 and values[4] == CHAIN_ALGORITHM and isinstance(values[1], str):
             self._log_id = values[1]
+            self._name_number(values[5])
+        elif _is_copy(row):
+            self._name_number(values[4])
+            if len(self._copies) < COPIES_MAX:
+                self._copies[int(str(values[4]))] = row.page
+        elif len(values) == 3 and len(str(values[0])) == STATION_KEY_LENGTH:  # a mark
+            self._name_number(values[2] if values[1] in set(Lane) else None)
         elif len(values) == 5 and len(self._gaps) < GAPS_KEPT_MAX:
             _, last, before, after, why = values
             if (
@@ -142,6 +158,10 @@ class Salvage:
                 and isinstance(why, str)
             ):
                 self._gaps[row.rowid] = (last, before, after, why)
+
+    def _name_number(self, number: object) -> None:
+        if isinstance(number, int) and 0 < number < 1 << 48:
+            self._named = max(self._named, number)
 
     def _note_event(self, row: Row) -> None:
         number, offset = divmod(row.rowid, BLOCK)
@@ -165,6 +185,36 @@ class Salvage:
                     self.dropped += BLOCK - block.count(0)
                 return
 
+    def _take_copies(self) -> None:
+        """Take lost events from the newest states, where the event before gives the chain value."""
+        size = 0
+        for seq in sorted(self._copies):
+            before = self._event(seq - 1)
+            if before is None or self._event(seq) is not None:
+                continue
+            body = self._copy(seq)
+            chain, after = before.values[1], self._event(seq + 1)
+            if body is None or not isinstance(chain, bytes):
+                continue
+            chain = link(chain, seq, body)
+            if after is not None and after.values[1] != link(chain, seq + 1, _body(after)):
+                continue  # of another time
+            size += len(body)
+            if size > COPIED_BYTES_MAX:
+                break
+            row = Row(COPIED, seq, (None, chain, "", "", None, body))
+            self._copied[seq] = row
+            self._note_event(row)
+
+    def _copy(self, seq: int) -> bytes | None:
+        assert self._file is not None  # noqa: S101 - it was read a moment ago
+        try:
+            rows = [row for row in self._file.rows(self._copies[seq]) if _is_copy(row)]
+        except OSError:
+            return None
+        body = next((row.values[5] for row in rows if row.values[4] == seq), None)
+        return body if isinstance(body, bytes) and readable(body) is not None else None
+
     def _find_head(self) -> LogHead | None:
         known = self.known
         last = self._last()
@@ -176,6 +226,8 @@ class Salvage:
                 last, chain = end, after
         if known is not None and known.head > last:
             last, chain = known.head, known.chain
+        if last < self._named <= last + HOLE_BLOCKS_MAX * BLOCK:
+            last, chain = self._named, UNKNOWN_CHAIN
         if not last:
             return None
         log_id = self._log_id or (known.log_id if known is not None else "")
@@ -210,6 +262,8 @@ class Salvage:
         if number not in self._blocks:
             return None
         page = self._blocks[number][offset] >> 1
+        if page <= COPIED:
+            return self._copied.get(seq)
         if self._leaf[0] != page:
             if self._file is None:  # delivered while a station that need not have it was reading
                 raise StoreError(f"{self.path} is no longer offered", hint=HINTS[StoreError])
@@ -270,6 +324,26 @@ def _is_event(row: Row) -> bool:
     )
 
 
+def _is_copy(row: Row) -> bool:
+    """Tell a row of the newest states by its columns."""
+    values = row.values
+    if len(values) < 6:
+        return False
+    seq, body = values[4:6]
+    return (
+        isinstance(seq, int)
+        and 0 < seq < 1 << 48
+        and isinstance(body, bytes)
+        and all(isinstance(text, str) for text in values[:4])
+    )
+
+
+def _body(row: Row) -> bytes:
+    body = row.values[5]
+    assert isinstance(body, bytes)  # noqa: S101 - `_is_event` looked
+    return body
+
+
 def _urgent(row: Row) -> bool:
     body, kind = row.values[5], str(row.values[2])
     record = readable(body) if isinstance(body, bytes) else None
@@ -277,7 +351,6 @@ def _urgent(row: Row) -> bool:
 
 
 def _entry(row: Row, *, bare: bool) -> Entry:
-    chain, body = row.values[1], row.values[5]
+    chain = row.values[1]
     assert isinstance(chain, bytes)  # noqa: S101 - `_is_event` looked
-    assert isinstance(body, bytes)  # noqa: S101
-    return Entry(row.rowid, chain, None if bare else body)
+    return Entry(row.rowid, chain, None if bare else _body(row))
