@@ -17,9 +17,9 @@ WITHOUT = "-dac_override,-dac_read_search"  # with these, the bits of a mode mea
 @pytest.mark.parametrize("how", ["file-unreadable", "file-read-only", "folder-read-only"])
 def test_rights_that_are_missing_are_named_and_waited_for(tmp_path: Path, how: str) -> None:
     barred = ["setpriv", f"--inh-caps={WITHOUT}", f"--bounding-set={WITHOUT}"]
+    program = [sys.executable, "-m", "tests.buffer.barred_child", str(tmp_path), how]
     done = subprocess.run(
-        [*(barred if os.geteuid() == 0 else []), sys.executable, "-m"]
-        + ["tests.buffer.barred_child", str(tmp_path), how],
+        [*(barred if os.geteuid() == 0 else []), *program],
         cwd=ROOT,
         capture_output=True,
         text=True,
