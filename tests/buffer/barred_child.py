@@ -35,7 +35,6 @@ async def main(folder: Path, how: str) -> None:
                 "text": told["text"],
                 "hint": told["hint"],
                 "same_log": log_id == again,
-                "files": sorted(each.name for each in folder.iterdir()),
             }
         )
     )
