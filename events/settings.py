@@ -19,6 +19,7 @@ T = TypeVar("T")
 
 FAULTS_MAX = 200  # beyond these nobody reads on; the rest is counted
 DEPTH_MAX = 16
+BYTE_ORDER_MARK = "\ufeff"
 
 _PATTERN_WORDS = {
     NAME_PATTERN: "of lower-case letters, digits and hyphens",
@@ -52,7 +53,7 @@ def read(text: str, shape: type[T]) -> Settings[T]:
     """Read TOML `text` into `shape`, a msgspec struct type. Never raises on what the text says."""
     try:
         document = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+    except ValueError as error:  # TOMLDecodeError is one; so is a number of thousands of digits
         return Settings(None, [_syntax_fault(error, text)], Lines(""), parsed=False)
     except RecursionError:
         return Settings(
@@ -73,12 +74,23 @@ def read(text: str, shape: type[T]) -> Settings[T]:
     return settings
 
 
-def _syntax_fault(error: tomllib.TOMLDecodeError, text: str) -> Fault:
+def _syntax_fault(error: ValueError, text: str) -> Fault:
+    if text.startswith(BYTE_ORDER_MARK):
+        message = "begins with a byte order mark: save it as UTF-8 without one"
+        return Fault(path="$", message=message, line=1)
+    if not isinstance(error, tomllib.TOMLDecodeError):
+        return Fault(path="$", message=f"not TOML: {error}", line=_longest(text))
     message = str(error)
     head, _, place = message.rpartition(" (at line ")
     digits = place.partition(",")[0]
     line = int(digits) if digits.isdigit() else text.count("\n") + 1  # it ended too early
     return Fault(path="$", message=f"not TOML: {head or message}", line=line)
+
+
+def _longest(text: str) -> int:
+    """Return the number of the longest line."""
+    lengths = [len(line) for line in text.split("\n")]
+    return lengths.index(max(lengths)) + 1
 
 
 def _faults(value: Any, shape: Any, path: Path) -> Iterator[tuple[Path, str]]:

@@ -120,5 +120,5 @@ def _text(path: Path) -> tuple[str, Fault | None]:
 def _document(text: str) -> dict[str, Any]:
     try:
         return tomllib.loads(text)
-    except (tomllib.TOMLDecodeError, RecursionError):
+    except (ValueError, RecursionError):  # the reader has named it
         return {}

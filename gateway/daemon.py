@@ -30,6 +30,7 @@ def run(path: Path) -> int:
     A configuration on trial that does not even start is rolled back here. A command may end the
     program to begin it anew: then it is replaced by itself, and this does not return.
     """
+    service_log.configure()  # before anybody takes a logger: each keeps the form it was made with
     transaction = Transaction(path)
     clock = SystemClock()
     state = None
@@ -42,7 +43,6 @@ def run(path: Path) -> int:
             raise
         transaction.roll_back(state, _why(error))
         service = _service(path)
-    service_log.configure()
     end_on_defect()
     _keep_memory_small()
     asyncio.run(_until_stopped(service))

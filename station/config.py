@@ -129,7 +129,7 @@ def _what_can_be_judged(text: str) -> tuple[Station, frozenset[str]]:
     """
     try:
         table = tomllib.loads(text).get("station")
-    except (tomllib.TOMLDecodeError, RecursionError):
+    except (ValueError, RecursionError):  # the reader has named it
         table = None
     given: dict[str, Any] = {}
     for field in msgspec.structs.fields(Station):

@@ -10,7 +10,7 @@ without anybody being told.
 import os
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
 
@@ -37,7 +37,7 @@ def is_name(text: str) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class _File:
-    """A file of the list. What it holds is empty, or None, where it has a fault."""
+    """A file of the list. Where it has a fault it holds what it held before: nothing at first."""
 
     mark: _Mark
     key: str = ""
@@ -48,9 +48,9 @@ class _File:
 class Enrolment:
     """The list of enrolled gateways, as it was at the last `scan`.
 
-    A fault in one file never touches another: it is named in `warnings` and that file counts for
-    nothing. Of two names with one key the one that had it first keeps it. While the folder cannot
-    be read the last list stands: an unmounted disk is not a revocation.
+    A fault in one file never touches another: it is named in `warnings`. While a file or the folder
+    cannot be read, what was read of it last stands: an unmounted disk, or a file that is just being
+    written, is not a revocation. Of two names with one key the one that had it first keeps it.
     """
 
     def __init__(self, directory: Path) -> None:
@@ -131,7 +131,10 @@ class Enrolment:
         for file in sorted(listing)[: 2 * GATEWAYS_MAX]:
             known = self._files.get(file)
             if known is None or known.fault or known.mark != listing[file]:
-                self._files[file] = self._file(file, listing[file])
+                read = self._file(file, listing[file])
+                if known is not None and read.fault:
+                    read = replace(known, mark=read.mark, fault=read.fault)
+                self._files[file] = read
         warnings = [file.fault for _, file in sorted(self._files.items()) if file.fault]
         if sum(name.endswith(SUFFIX) for name in listing) > GATEWAYS_MAX:
             warnings.append(f"{self.directory} holds more than {GATEWAYS_MAX} gateways")

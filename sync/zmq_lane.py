@@ -36,6 +36,7 @@ ATTEMPT_S = (
     30.0  # a socket without a connection is given up: the library may have ended its trying
 )
 BROKEN_HANDSHAKES = 3  # in a row: not a restart, but a station of another key
+REFUSAL_S = 2.5  # who refuses does so at once; who breaks off later did not hear or cannot answer
 STEP_MESSAGES_MAX = 64  # then the other tasks get their turn
 
 _MONITORED = (
@@ -68,7 +69,7 @@ class _Attempt:
     monitor: LoopSocket
     connect_by: float | None
     give_up_at: float
-    accepted: bool = False
+    accepted_at: float | None = None
     broken: bool = False  # its handshake failed, and that was counted
     asked: ReadRequest | None = None
     unsent: deque[bytes] = field(default_factory=deque)
@@ -181,7 +182,7 @@ class LaneRunner:
             event = parse_monitor_message([frame.bytes for frame in frames])
             match event["event"]:
                 case zmq.EVENT_CONNECTED:
-                    attempt.accepted = True
+                    attempt.accepted_at = self._now()
                 case zmq.EVENT_HANDSHAKE_SUCCEEDED:
                     self._broken_handshakes = 0
                     attempt.connect_by = None
@@ -205,7 +206,8 @@ class LaneRunner:
         if attempt.broken:
             return
         attempt.broken = True
-        if error in {errno.EAGAIN, errno.ETIMEDOUT}:
+        waited_s = 0.0 if attempt.accepted_at is None else self._now() - attempt.accepted_at
+        if error in {errno.EAGAIN, errno.ETIMEDOUT} or waited_s >= REFUSAL_S:
             self._silent()
             return
         self._broken_handshakes += 1
@@ -221,7 +223,7 @@ class LaneRunner:
         if attempt.connect_by is None or now < attempt.connect_by:
             return
         attempt.connect_by = now + CONNECT_S
-        if attempt.accepted:
+        if attempt.accepted_at is not None:
             self._silent()
         elif self._state.fault is None:
             self._down(PathFault.UNREACHABLE, f"no answer from {self._address}")

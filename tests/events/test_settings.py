@@ -102,6 +102,13 @@ def test_broken_toml_is_a_fault_with_a_line(text: str, line: int) -> None:
     assert "not TOML" in settings.faults[0].message
 
 
+def test_what_editors_and_machines_put_into_a_file_is_named() -> None:
+    (mark,) = read("\ufeff" + GOOD, Whole).faults
+    assert (mark.line, "byte order mark" in mark.message) == (1, True)
+    (digits,) = read(GOOD.replace("address = 1", "address = " + "9" * 5000), Whole).faults
+    assert (digits.line, "not TOML" in digits.message) == (8, True)
+
+
 def test_depth_and_number_of_faults_are_bounded() -> None:
     for depth in (10, 100, 300, 5000):
         assert read("a = " + "[" * depth + "]" * depth, Whole).value is None

@@ -183,6 +183,8 @@ def test_a_lost_line_is_told_once_and_restored_across_a_restart(tmp_path: Path) 
         await site.event("line", "restore", "dialler")
         faults = [event for event in await site.events() if event["subkind"] == "line"]
         assert [event["qualifier"] for event in faults] == ["new", "restore"]
+        said = [json.loads(line)["event"] for line in site.log.read_text().splitlines()]
+        assert said.count("line lost") == said.count("line up") == 1
         os.close(controller)
         os.close(port)
 

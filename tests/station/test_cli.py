@@ -54,6 +54,18 @@ def test_verify_names_what_does_not_fit_and_a_snapshot_can_be_verified_too(site:
     assert site.command("verify").returncode == 0
 
 
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1"])
+def test_a_terminal_that_lacks_characters_shows_their_codes(
+    site: Site, encoding: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fill(site, ("building-1", alarm("lobby/panic")))
+    monkeypatch.setenv("PYTHONIOENCODING", encoding)
+    for words in (["events"], ["verify"], ["events", "--json"]):
+        done = site.command(*words)
+        assert (done.returncode, done.stderr) == (0, "")
+        assert "building-1" in done.stdout
+
+
 def test_check_says_every_fault_with_its_line_in_words_and_in_json(site: Site) -> None:
     good = site.command("check", str(site.config), config=False)
     assert (good.returncode, "warning" in good.stdout) == (0, True)  # no list of gateways yet

@@ -116,6 +116,32 @@ def test_a_folder_that_vanishes_is_no_revocation(tmp_path: Path) -> None:
     assert enrolment.warnings == ()
 
 
+@pytest.mark.parametrize("damage", [b"", b"half a ke", bytes(40)])
+def test_a_file_that_is_damaged_later_is_named_and_is_no_revocation(
+    tmp_path: Path, damage: bytes
+) -> None:
+    good, next_one = key(), key()
+    put(tmp_path, "house-1", good)
+    (tmp_path / "house-1.class").write_text("20")
+    enrolment = Enrolment(tmp_path)
+    enrolment.scan()
+    for name in ("house-1.pub", "house-1.class"):
+        (tmp_path / name).write_bytes(damage)
+    for _ in range(2):
+        enrolment.scan()
+        assert enrolment.names == {"house-1": good}
+        assert enrolment.lost_after_s == {"house-1": 20.0}
+        assert len(enrolment.warnings) == 2
+    put(tmp_path, "house-1", next_one)
+    enrolment.scan()
+    assert enrolment.names == {"house-1": next_one}
+    (tmp_path / "house-1.pub").write_bytes(damage)
+    enrolment.scan()
+    (tmp_path / "house-1.pub").unlink()
+    enrolment.scan()
+    assert enrolment.names == {}
+
+
 def test_a_file_that_was_bad_for_a_moment_is_read_again(tmp_path: Path) -> None:
     good = key()
     (tmp_path / "house-1.pub").symlink_to(tmp_path / "mounted" / "key")

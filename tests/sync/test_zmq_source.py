@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager, closing, suppress
 
 import pytest
 import zmq
@@ -59,22 +59,29 @@ def test_a_station_with_another_key_gets_nothing_and_is_named() -> None:
 
 
 @asynccontextmanager
-async def stranger(port: int, words: bytes) -> AsyncIterator[None]:
-    """Let a program that is no station answer at a port with these words."""
+async def stranger(port: int, words: bytes, after_s: float = 0.0) -> AsyncIterator[None]:
+    """Let a program that is no station answer at a port with these words, and break off."""
 
-    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        with suppress(ConnectionError):
-            await reader.read(64)
-            writer.write(words)
-            await writer.drain()
-            await reader.read(64)
-        writer.close()
+    async with asyncio.TaskGroup() as calls:
 
-    server = await asyncio.start_server(serve, "127.0.0.1", port)
-    try:
-        yield
-    finally:
-        server.close()
+        async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            with closing(writer), suppress(ConnectionError):
+                await reader.read(64)
+                await asyncio.sleep(after_s)
+                writer.write(words)
+                await writer.drain()
+
+        def called(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            tasks.append(calls.create_task(answer(reader, writer)))
+
+        tasks: list[asyncio.Task[None]] = []
+        server = await asyncio.start_server(called, "127.0.0.1", port)
+        try:
+            yield
+        finally:
+            server.close()
+            for task in tasks:
+                task.cancel()
 
 
 @pytest.mark.parametrize(
@@ -96,6 +103,19 @@ def test_a_stranger_in_the_place_of_the_station_is_named_and_ends_nothing(words:
                 await bench.until(lambda: "wrong-station-key" in bench.faults())
             async with bench.station():
                 await bench.until(bench.holds)
+
+    asyncio.run(scenario())
+
+
+def test_who_breaks_off_late_is_silent_and_does_not_count_as_another_station() -> None:
+    async def scenario() -> None:
+        bench = Bench()
+        async with bench.station():
+            pass  # found a free port
+        port = int(bench.address.rpartition(":")[2])
+        async with stranger(port, b"", after_s=zmq_lane.REFUSAL_S), bench.gateway():
+            await bench.until(lambda: bench.faults() != [])
+        assert bench.faults() == ["station-silent"]
 
     asyncio.run(scenario())
 
