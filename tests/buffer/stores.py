@@ -13,7 +13,7 @@ from buffer.store import Store
 from buffer.writer_thread import Steps
 from events.kinds import Kind, Subkind
 from events.model import Observation, Record
-from events.replication import Lane
+from events.replication import Lane, LogHead
 from events.wire import decode
 from tests.buffer.logs import MIB, check_chain, open_log, read
 
@@ -66,6 +66,15 @@ def records(folder: Path) -> list[Record]:
         check_chain(log.head.log_id, reading)
     log.close()
     return [decode(entry.body or b"") for entry in reading.entries]
+
+
+def state(store: Store) -> str:
+    return str(store.status()["state"])
+
+
+def volatile_head(store: Store) -> LogHead:
+    (head,) = [head for head in store.heads() if head.volatile]
+    return head
 
 
 def about_the_store(found: list[Record]) -> list[Record]:

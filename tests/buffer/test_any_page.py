@@ -14,7 +14,7 @@ import buffer.salvaging
 from buffer.store import Store
 from events.errors import StoreError
 from events.replication import Lane
-from tests.buffer.stores import STATION, file, panic, routine, store_at, until
+from tests.buffer.stores import STATION, file, panic, routine, state, store_at, until
 
 PAGE = 1024
 NEW = 9_999
@@ -49,7 +49,7 @@ async def pulled(store: Store, old: str, count: int) -> dict[int, bytes | None]:
                 try:
                     reading = await store.read(head.log_id, Lane.MAIN, start, limit_bytes=10_000)
                 except StoreError:
-                    await until(lambda: store.status()["state"] == "ok")
+                    await until(lambda: state(store) == "ok")
                     continue
                 after[head.log_id] = reading.through
                 found |= {each.seq: each.body for each in reading.entries if each.seq <= count}

@@ -1,11 +1,12 @@
+"""The store without its disk: in memory meanwhile, nothing lost, nothing told twice, back unaided."""
+
 import asyncio
 import resource
 import shutil
-import sqlite3
 import subprocess
 import sys
 from collections.abc import Sequence
-from contextlib import closing, suppress
+from contextlib import suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -21,13 +22,10 @@ from buffer.notes import Notes
 from buffer.store import Store
 from events.errors import StoreError, StoreFull, StoreLocked, StoreReadOnly
 from events.kinds import Kind, Subkind
-from events.model import Instant, Observation, Origin
-from events.replication import Lane, LogHead
+from events.model import Observation, Origin
+from events.replication import Lane
 from events.wire import decode
-from protocols.contact_id.config import Receiver
-from protocols.contact_id.receiver import ReceiverLink
 from protocols.levels import stored_level
-from protocols.ports import SerialPort
 from tests.buffer.logs import open_log
 from tests.buffer.stores import (
     OTHER,
@@ -40,30 +38,19 @@ from tests.buffer.stores import (
     pragma,
     records,
     routine,
+    state,
     store_at,
     until,
+    volatile_head,
 )
 
-
-@pytest.fixture(autouse=True)
-def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(buffer.recovery, "RETRY_FIRST_S", 0.02)
-    monkeypatch.setattr(buffer.recovery, "RETRY_MAX_S", 0.1)
-
-
-def volatile_head(store: Store) -> LogHead:
-    (head,) = [head for head in store.heads() if head.volatile]
-    return head
+pytestmark = pytest.mark.usefixtures("quick_recovery")
 
 
 async def kept(store: Store, lane: Lane = Lane.URGENT) -> list[object]:
     log_id = volatile_head(store).log_id
     reading = await store.read(log_id, lane, 0, limit_bytes=1 << 20)
     return of_devices([decode(entry.body or b"") for entry in reading.entries])
-
-
-def state(store: Store) -> str:
-    return str(store.status()["state"])
 
 
 def test_locked_at_the_start_it_goes_on_in_memory_and_finds_back(tmp_path: Path) -> None:
@@ -415,134 +402,6 @@ def test_a_fault_that_still_stood_is_restored_at_the_next_start(tmp_path: Path) 
     assert [r.observation.qualifier for r in told] == ["new", "restore"]
 
 
-def change_last_event(path: Path) -> bytes:
-    forger = sqlite3.connect(path)
-    forger.execute(
-        "UPDATE routine_event SET body = CAST(replace(hex(body), '78', '79') AS BLOB) "
-        "WHERE seq = (SELECT max(seq) FROM routine_event)"
-    )
-    forger.commit()
-    forger.close()
-    return path.read_bytes()
-
-
-def spoil(folder: Path, how: str) -> bytes:
-    path = file(folder)
-    if how == "last-event":
-        return change_last_event(path)
-    data = bytearray(path.read_bytes())
-    match how:
-        case "garbage":
-            data[:] = b"not a database at all" * 500
-        case "empty":
-            data.clear()
-        case "truncated":
-            del data[len(data) // 2 :]
-        case "header":
-            data[:16] = b"\0" * 16
-        case "column":
-            assert b"created_us" in data
-            data[:] = data.replace(b"created_us", b"creatXd_us")
-        case "letter":
-            assert b"created_us" in data
-            data[:] = data.replace(b"created_us", b"creat\x98d,,,")  # no UTF-8, no SQL
-        case "text":
-            with closing(sqlite3.connect(path)) as reader:
-                log_id = reader.execute("SELECT log_id FROM log").fetchone()[0]
-            data = bytearray(path.read_bytes())
-            data[:] = data.replace(log_id.encode(), b"\x98" + log_id[1:].encode())
-        case "newer":
-            data[60:64] = (2000).to_bytes(4, "big")  # user_version
-        case other:
-            raise AssertionError(other)
-    path.write_bytes(data)
-    return bytes(data)
-
-
-@pytest.mark.parametrize(
-    ("how", "name"),
-    [
-        ("garbage", "corrupt"),
-        ("empty", "corrupt"),
-        ("truncated", "corrupt"),
-        ("header", "corrupt"),
-        ("column", "corrupt"),
-        ("letter", "corrupt"),
-        ("text", "corrupt"),
-        ("last-event", "corrupt"),
-        ("newer", "newer-version"),
-    ],
-)
-def test_a_file_that_cannot_be_used_is_set_aside_and_recording_goes_on(
-    tmp_path: Path, how: str, name: str
-) -> None:
-    log_ids: list[str] = []
-
-    async def run(number: int) -> None:
-        async with store_at(tmp_path) as store:
-            assert state(store) == "ok"
-            log_ids.append(store.heads()[0].log_id)
-            await store.record([routine(number, text="x" * 300) for _ in range(40)])
-
-    asyncio.run(run(1))
-    spoilt = spoil(tmp_path, how)
-    asyncio.run(run(2))
-    spoil(tmp_path, how)
-    asyncio.run(run(3))
-    assert len(set(log_ids)) == 3
-    assert file(tmp_path).with_name(f"events.db.{name}-1").read_bytes() == spoilt
-    assert file(tmp_path).with_name(f"events.db.{name}-2").exists()
-    found = records(tmp_path)
-    assert of_devices(found) == [3] * 40
-    told = [r.observation for r in about_the_store(found)]
-    assert [o.qualifier for o in told] == ["new", "restore"]
-    assert told[0].details["file"] == str(tmp_path / f"events.db.{name}-2")
-
-
-def test_damage_found_while_running_begins_a_new_log(tmp_path: Path) -> None:
-    async def scenario() -> None:
-        async with store_at(tmp_path) as store:
-            await store.record([routine(n, text="x" * 300) for n in range(1000)])
-            await store.record([panic(1)])
-            first = store.heads()[0]
-            await pragma(store, "wal_checkpoint(TRUNCATE)")
-            await pragma(store, "cache_size = 1")
-            await pragma(store, "shrink_memory")
-            # by another process: closing the file in this one would give up SQLite's locks
-            command = [sys.executable, "-c", DAMAGE, str(file(tmp_path))]
-            await asyncio.to_thread(subprocess.run, command, check=True)
-            with pytest.raises(StoreError):
-                await store.read(first.log_id, Lane.MAIN, 0, limit_bytes=1 << 30)
-            assert state(store) == "corrupt"
-            await store.record([panic(2)])
-            await until(lambda: state(store) == "ok")
-            (head,) = store.heads()
-            assert head.log_id != first.log_id
-            # what was last stored is still known
-            seen = store.latest("meter/1", "status", "")
-            assert seen is not None
-            assert seen.value == 999
-
-    asyncio.run(scenario())
-    assert file(tmp_path).with_name("events.db.corrupt-1").exists()
-    found = records(tmp_path)
-    assert of_devices(found) == [2]
-    assert [r.observation.qualifier for r in about_the_store(found)] == [
-        "new",  # from memory: it was damaged
-        "new",
-        "restore",  # which file was set aside
-        "restore",
-    ]
-
-
-DAMAGE = """
-import sys
-with open(sys.argv[1], "r+b") as file:
-    file.seek(100 * 1024)
-    file.write(b"\\xa5" * (50 * 1024))
-"""
-
-
 class World:
     """A store that breaks and heals, its producers, and a station that reads the volatile log."""
 
@@ -621,87 +480,3 @@ def test_nothing_accepted_is_lost_and_nothing_is_told_twice(steps: list[str]) ->
     assert len(values) == len(set(values))
     assert world.accepted <= set(values)
     assert set(values) <= {n for n, step in enumerate(steps) if step in {"routine", "panic"}}
-
-
-PANIC = b"5011 181234E12001005\x14"
-BURGLARY = b"5011 181234E13001005\x14"
-ACKNOWLEDGED = b"\x06"
-
-
-class Line:
-    """A receiver's line with a link of its own, as a driver that is built again has it."""
-
-    def __init__(self, store: Store, at: float) -> None:
-        self.now = Instant(monotonic=at)
-        port = SerialPort(path="/dev/null")
-        self.link = ReceiverLink(Receiver(id="panels", port=port, format="mlr2"), store)
-        self.link.start(self.now)
-
-    def hear(self, message: bytes) -> list[Observation]:
-        self.link.receive(message, self.now)
-        return self.link.observations()
-
-    def answer(self) -> bytes:
-        self.link.stored(1, self.now)
-        return self.link.to_send()
-
-
-@pytest.mark.parametrize("by", ["station", "disk"])
-def test_a_message_in_memory_only_is_not_taken_for_stored_by_another_link(
-    tmp_path: Path, by: str
-) -> None:
-    open_log(tmp_path).close()
-
-    async def scenario(lock: Lock) -> None:
-        async with store_at(tmp_path) as store, asyncio.TaskGroup() as group:
-            first = Line(store, 100.0)
-            recording = group.create_task(store.record(first.hear(PANIC)))
-            await until(lambda: volatile_head(store).head == 2)
-            assert store.last_raw("panels") is None
-
-            second = Line(store, 102.0)
-            (again,) = second.hear(PANIC)  # the receiver had no answer
-            assert second.link.to_send() == b""
-            repeated = group.create_task(store.record([again]))
-            await until(lambda: volatile_head(store).head == 3)
-            assert not recording.done()
-
-            if by == "station":
-                store.acknowledge(STATION, volatile_head(store).log_id, Lane.URGENT, 3)
-            else:
-                lock.release()
-                await until(lambda: state(store) == "ok")
-            await recording
-            await repeated
-            assert second.answer() == ACKNOWLEDGED
-            assert store.last_raw("panels") == PANIC
-
-            third = Line(store, 104.0)  # now it is a repeat, and known as one
-            assert third.hear(PANIC) == []
-            assert third.link.to_send() == ACKNOWLEDGED
-
-    with Lock(tmp_path) as lock:
-        asyncio.run(scenario(lock))
-
-
-def test_while_a_message_is_in_memory_only_the_one_before_it_has_no_repeat(
-    tmp_path: Path,
-) -> None:
-    async def before() -> None:
-        async with store_at(tmp_path) as store:
-            await store.record(Line(store, 10.0).hear(PANIC))
-
-    asyncio.run(before())
-
-    async def scenario() -> None:
-        async with store_at(tmp_path) as store, asyncio.TaskGroup() as group:
-            store._recovery.fail(StoreLocked("another program", hint=""))
-            recording = group.create_task(store.record(Line(store, 100.0).hear(BURGLARY)))
-            await until(lambda: volatile_head(store).head == 2)
-            again = Line(store, 102.0)
-            (seen,) = again.hear(PANIC)  # another panic: with the burglary between, no repeat
-            assert seen.subkind == Subkind.PANIC
-            assert again.link.to_send() == b""
-            await recording
-
-    asyncio.run(scenario())
