@@ -32,7 +32,7 @@ class Instant(msgspec.Struct, frozen=True, kw_only=True):
     clock: ClockQuality = ClockQuality.UNSET
 
 
-class Stamp(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class Stamp(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     """When an event was recorded, in microseconds: wall time, and monotonic time of one boot."""
 
     monotonic_us: int
@@ -41,7 +41,7 @@ class Stamp(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     clock: ClockQuality = ClockQuality.UNSET
 
 
-class DeviceTime(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class DeviceTime(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     """The device's own time, as it sent it: ISO 8601 text without zone, and the zone if known."""
 
     text: str
@@ -49,7 +49,7 @@ class DeviceTime(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     trusted: bool = False
 
 
-class Native(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class Native(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     """The device's own words for what it reported: the lossless way back.
 
     `scheme` names the language (`contact-id`, `modbus`, `gpio` …), `code` its code as text,
@@ -62,7 +62,7 @@ class Native(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     fields: dict[str, Scalar] = {}
 
 
-class Observation(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class Observation(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     """What a driver saw at a point, before it has a place in the log.
 
     point: configured id, or `<receiver>/<account>/<zone>` for a source nobody configured.
@@ -111,7 +111,7 @@ RAW_LENGTH_MAX = 256
 POSSIBLE_REPEAT = "possible_repeat"  # stored, though it may be the one before it once more
 
 
-class Origin(msgspec.Struct, frozen=True, array_like=True):
+class Origin(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """The place an event first had, when it was recorded again elsewhere.
 
     An event that left volatile memory for the disk, or that was salvaged from a damaged store,
@@ -122,7 +122,7 @@ class Origin(msgspec.Struct, frozen=True, array_like=True):
     seq: int
 
 
-class Record(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class Record(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     """What is encoded, stored, chained, sent and kept: an observation with its stamp."""
 
     stamp: Stamp

@@ -19,7 +19,7 @@ class _Envelope(msgspec.Struct, frozen=True, array_like=True):
     record: msgspec.Raw
 
 
-class _Body(msgspec.Struct, frozen=True, array_like=True):
+class _Body(msgspec.Struct, frozen=True, array_like=True, gc=False):
     version: int
     record: Record
 

@@ -5,11 +5,13 @@ files of before 2.0 have the own ones too. Everything here runs in the writer's 
 """
 
 import sqlite3
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-from events.replication import Entry
+from events.replication import Entry, Gap
+from station.register import Register
 from station.schema import RUN_BLOCK
+from sync.ledger import LACKING_MAX, Cursor, Lacking
 
 SPARSE = 4  # a range this many times wider than its entries is asked number by number
 
@@ -104,6 +106,42 @@ def lacking(
         expected = max(expected, end + 1)
     if expected <= last:
         yield expected, last
+
+
+def lacking_in(
+    connection: sqlite3.Connection, log: int, gaps: Sequence[Gap]
+) -> tuple[list[Lacking], int]:
+    """Return the first ranges in `gaps` of which nothing is held, and how many numbers in all."""
+    found: list[Lacking] = []
+    count = 0
+    for gap in gaps:
+        for first, last in lacking(connection, log, gap.first, gap.last):
+            count += last - first + 1
+            if len(found) < LACKING_MAX:
+                found.append(Lacking(first, last, gap.why))
+    return found, count
+
+
+def cursors(
+    register: Register, connection: sqlite3.Connection, gateway: str, log_ids: Sequence[str]
+) -> dict[str, Cursor]:
+    """Return the cursors of those logs that are known."""
+    number = register.gateway(connection, gateway)
+    logs = ((log_id, register.find_log(connection, number, log_id)) for log_id in log_ids)
+    return {log_id: log.cursor for log_id, log in logs if log is not None}
+
+
+def copies(
+    register: Register,
+    connection: sqlite3.Connection,
+    gateway: str,
+    log_id: str,
+    first: int,
+    last: int,
+) -> list[Entry]:
+    """Return the urgent events held in a range of numbers."""
+    log = register.find_log(connection, register.gateway(connection, gateway), log_id)
+    return [] if log is None else urgent(connection, log.id, first, last)
 
 
 def runs(n: int, numbers: Iterable[int]) -> list[tuple[int, int, int]]:

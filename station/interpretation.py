@@ -101,32 +101,24 @@ def best_time(
 
     `boot` is what is known of the boot in which the event was stamped. None: nobody knew the time.
     """
-    at_us, basis = _best_time(stamp, edge_us, boot, received_us)
-    if at_us is None or -INTEGER_MAX <= at_us <= INTEGER_MAX:
-        return at_us, basis
-    return clamped(at_us), basis
-
-
-def _best_time(
-    stamp: Stamp, edge_us: int | None, boot: Boot | None, received_us: int | None
-) -> tuple[int | None, str]:
     happened_us = stamp.monotonic_us
     if edge_us is not None and 0 <= edge_us <= happened_us:
         happened_us = edge_us
-    own_us = None
-    if stamp.wall_us is not None and stamp.clock != _UNSET:
-        own_us = stamp.wall_us - (stamp.monotonic_us - happened_us)
-        if stamp.clock == _SYNCHRONISED:
-            return own_us, _GATEWAY
-    if boot is not None:
-        since_us = boot.stamp.monotonic_us - happened_us
-        if boot.stamp.clock == _SYNCHRONISED and boot.stamp.wall_us is not None:
-            return boot.stamp.wall_us - since_us, _CORRECTED
-        if own_us is None and boot.station_us is not None:
-            return boot.station_us - since_us, _STATION
-    if own_us is not None:
-        return own_us, _GATEWAY
-    return received_us, _RECEIVED
+    wall_us, clock = stamp.wall_us, stamp.clock
+    if clock == _UNSET:
+        wall_us = None
+    sure = wall_us is not None and clock == _SYNCHRONISED
+    told = None if boot is None or sure else boot.stamp
+    at_us, basis = received_us, _RECEIVED
+    if told is not None and told.clock == _SYNCHRONISED and told.wall_us is not None:
+        at_us, basis = told.wall_us - (told.monotonic_us - happened_us), _CORRECTED
+    elif wall_us is not None:
+        at_us, basis = wall_us - (stamp.monotonic_us - happened_us), _GATEWAY
+    elif boot is not None and boot.station_us is not None:
+        at_us, basis = boot.station_us - (boot.stamp.monotonic_us - happened_us), _STATION
+    if at_us is None or -INTEGER_MAX <= at_us <= INTEGER_MAX:
+        return at_us, basis
+    return clamped(at_us), basis
 
 
 UNREADABLE: Final = Record(

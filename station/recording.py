@@ -26,15 +26,17 @@ from station.interpretation import (
     is_older,
 )
 from station.register import Condition, Register
-from sync.ledger import LACKING_MAX, Commit, CommitResult, Cursor, Lacking
+from sync.ledger import Commit, CommitResult, Cursor
 
 LOG_ID_LENGTH_MAX = 200  # in an origin; a longer one is no log's
 
+_NEW = Qualifier.NEW.value
 _RESTORE = Qualifier.RESTORE.value
 _CLOCK = Subkind.CLOCK.value
 _NOT_UNDERSTOOD = (UnreadableEvent, ArithmeticError, LookupError, TypeError, ValueError)
 
 _Row = tuple[object, ...]
+_Newest = dict[int, tuple[Condition, int, int, Record] | None]  # None: its state is made already
 _Numbered = tuple[int, int]  # the station's number of a log, and a number in it
 
 
@@ -44,28 +46,6 @@ class Committed:
 
     result: CommitResult
     unreadable: tuple[int, ...] = ()
-
-
-def cursors(
-    register: Register, connection: sqlite3.Connection, gateway: str, log_ids: Sequence[str]
-) -> dict[str, Cursor]:
-    """Return the cursors of those logs that are known."""
-    number = register.gateway(connection, gateway)
-    logs = ((log_id, register.find_log(connection, number, log_id)) for log_id in log_ids)
-    return {log_id: log.cursor for log_id, log in logs if log is not None}
-
-
-def copies(
-    register: Register,
-    connection: sqlite3.Connection,
-    gateway: str,
-    log_id: str,
-    first: int,
-    last: int,
-) -> list[Entry]:
-    """Return the urgent events held in a range of numbers."""
-    log = register.find_log(connection, register.gateway(connection, gateway), log_id)
-    return [] if log is None else held.urgent(connection, log.id, first, last)
 
 
 def announce(
@@ -131,7 +111,95 @@ class Recording:
             raise StoreError("the commit of what comes before failed; it is asked for again")
         self._log.restarts += self._commit.restart
         found = self._held()
+        taken = 0 if found or self._poison else self._straight()
+        self._one_by_one(self._commit.entries[taken:], found)
+        self._write()
+        self._move_cursor()
+        if self._commit.gaps:
+            self._pending.flush(self._connection)
+        lacking, count = held.lacking_in(self._connection, self._log.id, self._commit.gaps)
+        return Committed(
+            result=CommitResult(
+                stored=len(self._numbers),
+                known=self._known,
+                lacking=tuple(lacking),
+                lacking_count=count,
+            ),
+            unreadable=tuple(self._unreadable),
+        )
+
+    def _straight(self) -> int:
+        """Store the first events, as long as they are new, in order, readable, and of one boot.
+
+        Returns how many. Of such events the later one of a condition is the newer: they are judged
+        until one has made the state. All else is as `_one_by_one` does it, with less work for each:
+        every event of every catch-up comes through this loop.
+        """
+        register, gateway, log = self._register, self._gateway, self._log.id
+        received_us, volatile, suspect = self._received_us, self._volatile, self._suspect
+        in_urgent_lane, events = self._in_urgent_lane, self._pending.events
+        conditions = register.conditions
+        newest: _Newest = {}
+        boot, boot_id, before = None, None, 0
+        n = self._first_n
         for entry in self._commit.entries:
+            seq, body = entry.seq, entry.body or b""
+            try:
+                record = decode(body)
+            except _NOT_UNDERSTOOD:
+                break
+            stamp, seen = record.stamp, record.observation
+            if boot_id is None:
+                boot_id = stamp.boot_id
+                boot = self._boot(boot_id)
+            if seq <= before or record.origin is not None or stamp.boot_id != boot_id:
+                break
+            before = seq
+            if seen.subkind == _CLOCK and seen.point == GATEWAY_POINT:
+                self._clocks.append(stamp)
+            at_us, basis = best_time(stamp, seen.edge_us, boot, received_us)
+            about = (gateway, seen.point, seen.kind, seen.subkind, seen.condition)
+            condition = conditions.get(about)
+            if condition is None:
+                condition = register.condition(self._connection, *about)
+            late = 0
+            if condition.id in newest:
+                newest[condition.id] = (condition, n, seq, record)
+            elif self._judge(n, seq, record, condition, boot, None):
+                late = 1
+            else:
+                newest[condition.id] = None
+            qualifier = seen.qualifier
+            events += (
+                n,
+                log,
+                seq,
+                condition.id,
+                _NEW if qualifier is Qualifier.NEW else qualifier,
+                at_us,
+                basis,
+                received_us,
+                1 if record.urgent or in_urgent_lane else 0,
+                late,
+                volatile,
+                1 if seq in suspect else 0,
+                1,
+                bytearray(entry.chain),
+                bytearray(body),
+            )
+            self._numbers.append(seq)
+            n += 1
+        self._make_states(newest, boot)
+        return len(self._numbers)
+
+    def _make_states(self, newest: _Newest, boot: Boot | None) -> None:
+        for made in newest.values():
+            if made is not None:
+                condition, n, seq, record = made
+                self._make_state(condition, n, record, self._place(seq, record, boot, None))
+
+    def _one_by_one(self, entries: Sequence[Entry], found: held.Found) -> None:
+        for entry in entries:
             places = found.get(entry.seq) if found else None
             if places and any(place.chain == entry.chain for place in places):
                 self._known += 1
@@ -143,32 +211,6 @@ class Recording:
                 self._link_or_store(entry, record, places or [])
             else:
                 self._store(entry, record, None)
-        self._write()
-        self._move_cursor()
-        lacking, count = self._lacking()
-        return Committed(
-            result=CommitResult(
-                stored=len(self._numbers),
-                known=self._known,
-                lacking=tuple(lacking),
-                lacking_count=count,
-            ),
-            unreadable=tuple(self._unreadable),
-        )
-
-    def _lacking(self) -> tuple[list[Lacking], int]:
-        """Return the first ranges in the gaps of which nothing is held, and how many numbers in all."""
-        found: list[Lacking] = []
-        count = 0
-        if self._commit.gaps:
-            self._pending.flush(self._connection)
-        for gap in self._commit.gaps:
-            ranges = held.lacking(self._connection, self._log.id, gap.first, gap.last)
-            for first, last in ranges:
-                count += last - first + 1
-                if len(found) < LACKING_MAX:
-                    found.append(Lacking(first, last, gap.why))
-        return found, count
 
     def _held(self) -> held.Found:
         """Return what is held; nothing can be at its own place beyond both cursors.
@@ -255,8 +297,8 @@ class Recording:
             self._volatile,
             1 if seq in self._suspect else 0,
             1 if readable else 0,
-            entry.chain,
-            entry.body or b"",
+            bytearray(entry.chain),
+            bytearray(entry.body or b""),
         )
         if origin is not None:
             self._pending.places.append((*origin, n))
@@ -278,13 +320,7 @@ class Recording:
         origin: _Numbered | None,
     ) -> bool:
         """Tell whether an event is late; if it is not, it makes the state of its condition."""
-        carrier, stamp = self._log, record.stamp
-        log, number = origin or (carrier.id, seq)
-        rank = 0 if boot is None else boot.rank
-        monotonic_us = clamped(stamp.monotonic_us)
-        place = Place(
-            log, number, carrier.id, seq, carrier.restarts, stamp.boot_id, rank, monotonic_us
-        )
+        place = self._place(seq, record, boot, origin)
         state = condition.state
         if state is not None and is_older(
             place,
@@ -293,9 +329,23 @@ class Recording:
             newest_rank=self._register.newest_rank(self._connection, self._gateway),
         ):
             return True
+        self._make_state(condition, n, record, place)
+        return False
+
+    def _place(
+        self, seq: int, record: Record, boot: Boot | None, origin: _Numbered | None
+    ) -> Place:
+        carrier, stamp = self._log, record.stamp
+        log, number = origin or (carrier.id, seq)
+        rank = 0 if boot is None else boot.rank
+        monotonic_us = clamped(stamp.monotonic_us)
+        return Place(
+            log, number, carrier.id, seq, carrier.restarts, stamp.boot_id, rank, monotonic_us
+        )
+
+    def _make_state(self, condition: Condition, n: int, record: Record, place: Place) -> None:
         condition.state = place
         self._states[condition.id] = (condition.id, n, record, place)
-        return False
 
     def _write(self) -> None:
         for stamp in self._clocks:

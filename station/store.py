@@ -19,7 +19,7 @@ from events.kinds import Qualifier
 from events.model import Instant, Scalar, Stamp
 from events.replication import Entry, Lane, LogHead
 from events.wire import encode
-from station import attendance, clock_ties, poison, recording, report
+from station import attendance, clock_ties, held, poison, recording, report
 from station.announcements import Announcement, record_of, unreadable
 from station.notices import Limiter
 from station.register import Register
@@ -74,12 +74,12 @@ class Store:
 
     async def cursors(self, gateway: str, log_ids: Sequence[str]) -> Mapping[str, Cursor]:
         return await self._writer.run(
-            lambda connection: recording.cursors(self._register, connection, gateway, log_ids)
+            lambda connection: held.cursors(self._register, connection, gateway, log_ids)
         )
 
     async def copies(self, gateway: str, log_id: str, first: int, last: int) -> Sequence[Entry]:
         return await self._writer.run(
-            lambda connection: recording.copies(
+            lambda connection: held.copies(
                 self._register, connection, gateway, log_id, first, last
             )
         )
