@@ -71,10 +71,6 @@ class Poll:
                 return state
         return None
 
-    def is_silent(self, unit: Unit) -> bool:
-        """Tell whether a unit counts as silent, as far as events say."""
-        return self._silence[unit.id].level
-
     def answered(self, item: Item, answer: Answer, now_s: float) -> None:
         """Take the answer to a read."""
         code = answer.frame.exception

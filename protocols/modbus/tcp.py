@@ -11,7 +11,6 @@ from pymodbus.pdu import DecodePDU
 
 from protocols.modbus.codes import PDU_LENGTH_MAX
 
-HEADER_LENGTH = 7
 LENGTH_MIN = 2  # unit and function code
 LENGTH_MAX = PDU_LENGTH_MAX + 1
 TRANSACTIONS = 0x10000

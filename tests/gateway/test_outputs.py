@@ -58,9 +58,6 @@ class World:
     def switched(self, output: str) -> list[str]:
         return [o.qualifier for o in self.seen if (o.point, o.kind) == (output, Kind.OUTPUT)]
 
-    def is_on(self, output: str) -> object:
-        return next(each["on"] for each in self.outputs.status() if each["id"] == output)
-
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
         async with asyncio.TaskGroup() as tasks:
