@@ -5,7 +5,7 @@ from collections import deque
 from events.replication import Fetch
 from sync.flight import SHARE, Flight
 from sync.pace import LIMIT_BYTES_MAX, LIMIT_BYTES_MIN, WINDOW_MAX
-from tests.sync.test_sink import Station
+from tests.sync.sink_rig import Station
 
 TOTAL = 512 * 1024
 STATIONS = 40

@@ -8,7 +8,7 @@ from sync.ledger import Commit, CommitResult
 from sync.reading import WITHHELD_S
 from tests.sync.fakes import ListLedger
 from tests.sync.loopback import Bench, new_keys, path_up
-from tests.sync.test_sink import Station
+from tests.sync.sink_rig import Station
 from tests.sync.test_source import Gateway
 
 BODY = bytes(1000)

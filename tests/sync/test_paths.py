@@ -8,7 +8,7 @@ from sync.source import ANSWER_S, PROBE_S, SILENCE_S, SourceState
 from sync.zmq_connections import BACK_AFTER_S, CLAIM_S, PING_AFTER_S
 from tests.sync.fakes import ListLog, OneLog
 from tests.sync.loopback import Bench, StallingProxy, path_up
-from tests.sync.test_sink import QUIET, Station
+from tests.sync.sink_rig import QUIET, Station
 from tests.sync.test_source import Gateway
 from tests.sync.world import Link, World
 

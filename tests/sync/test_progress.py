@@ -3,7 +3,7 @@
 from events.chain import genesis
 from events.replication import LogHead
 from sync.progress import LOGS_KEPT_MAX
-from tests.sync.test_sink import Station
+from tests.sync.sink_rig import Station
 
 
 def volatile(number: int) -> LogHead:
