@@ -15,11 +15,11 @@ from events.model import Instant
 from gateway.annunciation import LOOK_S, Annunciation, Annunciator
 from gateway.conditions import Conditions
 from gateway.sections import NOT_DELIVERED_AFTER_S, AnnunciationSection
+from hil.parts.network import free_port
 from tests.gateway import virtual_time
 from tests.gateway.journal import Journal
 from tests.gateway.site import Site as GatewaySite
 from tests.gateway.station import station
-from tests.station.site import free_port
 
 
 def test_the_limit_is_that_of_the_standard() -> None:

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from events.calendar import parse_rfc3339
+from hil.parts.network import free_port
 from tests.gateway.site import Site
 from tests.gateway.station import station, station_events
-from tests.station.site import free_port
 
 STEPPED = (sys.executable, "-c", "from tests.gateway.stepped_clock import run; run()")
 DAY_S = 86_400.0

@@ -18,6 +18,7 @@ from gateway.conditions import Conditions
 from gateway.output_config import Output
 from gateway.outputs import Outputs
 from gateway.sections import Configuration, GatewaySection
+from hil.parts.network import free_port
 from protocols.drivers.base import Context
 from protocols.drivers.modbus import ModbusDriver
 from protocols.gpio.config import Gpio, GpioPoint
@@ -25,7 +26,7 @@ from protocols.modbus.sections import Bus, Unit
 from protocols.modbus.simulated import Misbehaviour, SimulatedUnit
 from tests.gateway.site import Site
 from tests.protocols.drivers.bench import Bench
-from tests.protocols.drivers.modbus_rig import Served, free_port, until
+from tests.protocols.drivers.modbus_rig import Served, until
 from tests.protocols.modbus.world import Remembered, contact
 
 GATEWAY = GatewaySection(name="hall", data_dir="d", key_file="k", socket="s", bench=True)

@@ -4,7 +4,6 @@ import asyncio
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -16,6 +15,7 @@ from typing import IO, Any
 from buffer.clock import SystemClock
 from events.model import Observation, Record
 from events.wire import encode
+from hil.parts.network import free_port
 from station.store import Store
 from sync import peers
 from sync.keys import keygen, read_public, read_secret
@@ -206,13 +206,6 @@ async def until_async(true: Callable[[], bool], limit_s: float) -> None:
     async with asyncio.timeout(limit_s):
         while not await asyncio.to_thread(true):  # noqa: ASYNC110 - another process sets no event
             await asyncio.sleep(0.05)
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 @asynccontextmanager

@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 import os
-import socket
 import time
 import tty
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -22,13 +21,6 @@ SETTLE_S = 0.05  # for the other side of a closed connection to notice
 
 def now() -> Instant:
     return Instant(monotonic=time.monotonic())
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 async def until(condition: Callable[[], bool], seconds: float = 10) -> None:

@@ -8,6 +8,7 @@ import pytest
 
 from events.errors import LinkLost, StoreFull
 from events.model import Observation
+from hil.parts.network import free_port
 from protocols.drivers.base import Context, Report
 from protocols.drivers.modbus import ModbusDriver
 from protocols.modbus.sections import Unit
@@ -19,7 +20,6 @@ from tests.protocols.drivers.modbus_rig import (
     Run,
     Served,
     bus,
-    free_port,
     now,
     points,
     running,

@@ -13,6 +13,7 @@ from pymodbus.exceptions import NoSuchIdException
 from pymodbus.server import ModbusSerialServer, ModbusTcpServer
 from pymodbus.simulator import DataType, SimData, SimDevice
 
+from hil.parts.network import free_port
 from protocols.modbus.exchange import write_coil, write_register
 from protocols.modbus.sections import Unit
 from protocols.modbus.simulated import SimulatedUnit
@@ -24,7 +25,6 @@ from tests.protocols.drivers.modbus_rig import (
     Served,
     bus,
     cable,
-    free_port,
     now,
     points,
     running,
