@@ -47,7 +47,7 @@ class EventLog:
         self._rows = Rows(connection)
         self._reader = LogReader(connection, lambda: self._seq)
         self._wal_path = path.with_name(path.name + "-wal")
-        self._file = schema.file_at(path)
+        self._files = schema.OpenFiles(path)
         self._log_id, self._checkpoint = self._identity()
         self._first, self._seq, self._chain = self._ends()
         self._gaps = Gaps(connection, self._log_id, self._rows.chain_at)
@@ -365,11 +365,11 @@ class EventLog:
             )
 
     def _refuse_lost_file(self) -> None:
-        """Raise when our file is not at its path any more: the next start would not find it."""
-        if schema.file_at(self.path) != self._file:
+        """Raise when our files are not at their paths any more: the next start would not find them."""
+        if (lost := self._files.lost()) is not None:
             raise StoreError(
-                f"{self.path} was deleted or replaced while it was open",
-                hint="let nobody but the gateway touch its data folder; a new log begins",
+                f"{lost} was deleted or replaced while it was open",
+                hint="let nobody but the gateway touch its data folder",
             )
 
     def _disposable(self) -> int:

@@ -82,6 +82,27 @@ def file_at(path: Path) -> tuple[int, int] | None:
     return found.st_dev, found.st_ino
 
 
+class OpenFiles:
+    """Which files lie at the paths of an open database: SQLite goes on in files without a name.
+
+    Without its write-ahead log a database lacks what was stored last; closing folds the copy that
+    is still open into it.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path, self._wal_path = path, path.with_name(f"{path.name}-wal")
+        self._file = file_at(path)
+        self._wal: tuple[int, int] | None = None  # made by the first write
+
+    def lost(self) -> Path | None:
+        """Return the path whose file was deleted or replaced, None while both are there."""
+        if file_at(self._path) != self._file:
+            return self._path
+        wal = file_at(self._wal_path)
+        self._wal = self._wal or wal
+        return None if self._wal == wal else self._wal_path
+
+
 def pragma(connection: sqlite3.Connection, text: str) -> object:
     """Run one pragma and return the first value of its answer, None if it has none."""
     row = connection.execute(f"PRAGMA {text}").fetchone()

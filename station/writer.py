@@ -88,6 +88,8 @@ class Writer:
         self._urgent_alone = False
         self._written = 0  # into the write-ahead log since it was copied, by estimate
         self._identity: tuple[int, int] | None = None
+        self._wal = self._file.with_name(f"{FILE_NAME}-wal")
+        self._wal_identity: tuple[int, int] | None = None  # made by the first write
         self.trouble: StoreError | None = None
         self.taken: StoreError | None = None
 
@@ -247,10 +249,19 @@ class Writer:
         return True
 
     def _refuse_taken_file(self) -> None:
-        """Raise when our file is not at its path any more: the next start would not find it."""
-        if _identity(self._file) != self._identity:
+        """Raise when our files are not at their paths any more: the next start would not find them.
+
+        Without its write-ahead log the file lacks what was stored last. The copy that is still open
+        is folded into it when it is closed.
+        """
+        wal = _identity(self._wal)
+        self._wal_identity = self._wal_identity or wal
+        gone = self._file if _identity(self._file) != self._identity else None
+        if gone is None and self._wal_identity != wal:
+            gone = self._wal
+        if gone is not None:
             self.taken = StoreError(
-                f"{self._file} was deleted or replaced while it was open",
+                f"{gone} was deleted or replaced while it was open",
                 hint="let nobody but the station touch its data folder; start the station again:"
                 " the gateways send again what they still hold",
             )

@@ -386,6 +386,31 @@ def test_a_file_that_is_taken_away_while_open_is_not_written_any_more(
     assert of_devices(records(folder))[-2:] == [2, 3]
 
 
+@pytest.mark.parametrize("replaced", [False, True])
+def test_a_write_ahead_log_that_is_taken_away_takes_nothing_with_it(
+    tmp_path: Path, replaced: bool
+) -> None:
+    async def scenario() -> None:
+        async with store_at(folder) as store:
+            for number in range(1, 6):
+                await store.record([panic(number)])
+            wal.unlink()
+            if replaced:
+                wal.write_bytes(b"")
+            await store.record([panic(6)])
+            await until(lambda: state(store) == "ok")
+            await store.record([panic(7)])
+            shutil.copytree(folder, tmp_path / "killed")
+
+    folder = tmp_path / "store"
+    wal = folder / f"{FILE_NAME}-wal"
+    asyncio.run(scenario())
+    for each in (tmp_path / "killed", folder):
+        held = records(each)
+        assert of_devices(held) == list(range(1, 8))
+        assert "-wal was deleted or replaced" in about_the_store(held)[0].observation.text
+
+
 def test_a_fault_that_still_stood_is_restored_at_the_next_start(tmp_path: Path) -> None:
     async def scenario() -> None:
         async with store_at(tmp_path) as store:

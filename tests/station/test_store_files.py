@@ -49,6 +49,29 @@ def test_nothing_is_confirmed_into_a_file_that_was_taken_away(
     with_store(tmp_path, work)
 
 
+@pytest.mark.parametrize("replaced", [False, True])
+def test_a_write_ahead_log_that_was_taken_away_takes_nothing_with_it(
+    tmp_path: Path, replaced: bool
+) -> None:
+    log = GatewayLog()
+    log.append(record())
+    log.append(record())
+    wal = tmp_path / f"{schema.FILE_NAME}-wal"
+
+    async def work(store: Store) -> None:
+        await store.commit("g1", log.main(1, 1), NOW)
+        wal.unlink()
+        if replaced:
+            wal.write_bytes(b"")
+        with pytest.raises(StoreError, match="-wal was deleted or replaced"):
+            await store.commit("g1", log.main(2, 2), NOW)
+        with pytest.raises(StoreError, match="deleted or replaced"):
+            await store.ping()
+
+    with_store(tmp_path, work)
+    assert [row["seq"] for row in listed(tmp_path)] == [1]
+
+
 CHILD = """
 import asyncio, sys
 from pathlib import Path
