@@ -30,8 +30,9 @@ _PATTERN_WORDS = {
 class Settings(Generic[T]):
     """What was read from one TOML text: the value, or the faults that prevent one.
 
-    `parsed` tells whether the text is TOML at all. `value` is None exactly when `faults` holds at least one fault that is not a warning at the
-    time of reading. Cross-field faults are made with `fault` and kept by whoever checks.
+    `parsed` tells whether the text is TOML at all. `value` is None exactly when `faults` holds at
+    least one fault that is not a warning at the time of reading. Cross-field faults are made with
+    `fault` and kept by whoever checks.
     """
 
     def __init__(

@@ -59,7 +59,10 @@ class Done:
 
 
 Action = Callable[[str, Command], Awaitable[Done | None]]
-"""Gets the station's name and the command. Raises `UsageError` to refuse, anything else to fail; None: `settle` comes later."""
+"""Gets the station's name and the command. Raises `UsageError` to refuse, anything else to fail.
+
+None: `settle` comes later.
+"""
 
 
 class CommandDesk:

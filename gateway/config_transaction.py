@@ -31,7 +31,8 @@ class Phase(StrEnum):
 class State(msgspec.Struct, frozen=True, kw_only=True):
     """Where a transaction is. since_s: monotonic, in the boot `boot_id`, begin of the trial.
 
-    trial_s: how long it waits for a fetch. attempts: starts of the program under it. told: the phases whose event is recorded.
+    trial_s: how long it waits for a fetch. attempts: starts of the program under it. told: the
+    phases whose event is recorded.
     """
 
     phase: Phase

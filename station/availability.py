@@ -1,9 +1,10 @@
 """How much of a month each gateway was there, from intervals that survive restarts.
 
-Pure; `station.attendance` keeps the intervals. The station keeps two kinds of intervals in wall time: its own runs, and for each gateway from the
-first word to the last one before a silence that was announced as a loss. What lies between two of
-a gateway's is lost if its loss was announced, and unknown otherwise; outside the station's own
-runs everything is unknown. Unknown time counts for nobody.
+Pure; `station.attendance` keeps the intervals. The station keeps two kinds of intervals in wall
+time: its own runs, and for each gateway from the first word to the last one before a silence that
+was announced as a loss. What lies between two of a gateway's is lost if its loss was announced, and
+unknown otherwise; outside the station's own runs everything is unknown. Unknown time counts for
+nobody.
 """
 
 from collections.abc import Iterable

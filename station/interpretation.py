@@ -69,13 +69,13 @@ class Place(msgspec.Struct, frozen=True, gc=False):
 def is_older(event: Place, state: Place, *, restores: bool, newest_rank: int = 0) -> bool:
     """Tell whether `event` happened before the event that made the present `state`.
 
-    Within one history of a log, numbers decide, unless the order of two boots contradicts them:
-    the urgent events of a restored card come before it is known that its history began anew.
-    Otherwise, in this order: the monotonic clock of one boot; the order of boots; the order of the
-    logs in which they came. The boot heard last (`newest_rank`) comes after every boot of which no
-    Hello was heard: whatever a salvaged log still holds of these. A copy and an event of unknown boots in one log are in doubt: then the
-    place of receiving decides, but a restore counts as older, since an old restore must never
-    clear a newer alarm.
+    Within one history of a log, numbers decide, unless the order of two boots contradicts them: the
+    urgent events of a restored card come before it is known that its history began anew. Otherwise,
+    in this order: the monotonic clock of one boot; the order of boots; the order of the logs in
+    which they came. The boot heard last (`newest_rank`) comes after every boot of which no Hello
+    was heard: whatever a salvaged log still holds of these. A copy and an event of unknown boots in
+    one log are in doubt: then the place of receiving decides, but a restore counts as older, since
+    an old restore must never clear a newer alarm.
     """
     boots_known = event.boot_id != state.boot_id and (
         min(event.boot_rank, state.boot_rank) > 0

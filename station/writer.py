@@ -1,9 +1,9 @@
 """One thread, one connection, and group commit without a timer.
 
 Jobs are functions of the connection. While the thread works on one transaction, new jobs gather;
-the next transaction takes them, urgent ones alone and first. When one of them fails, all is undone and done once more, each
-job by itself, so that only the failing one fails: a job must bear to be run again. When the commit
-itself fails, all its jobs do.
+the next transaction takes them, urgent ones alone and first. When one of them fails, all is undone
+and done once more, each job by itself, so that only the failing one fails: a job must bear to be
+run again. When the commit itself fails, all its jobs do.
 
 A programming error in a job is undone and reaches its caller alone, who knows what depends on it: a
 command is settled as lost, an answer to a person says so. The commit of events and the station's own

@@ -49,8 +49,9 @@ async def serve(path: Path, handler: Handler) -> AsyncIterator[None]:
     """Answer requests on `path` while the context is open.
 
     `handler` is called with each request and yields the lines of its answer; an `NplusError` that
-    it raises is sent as the last line, and whatever else it raises is logged and sent as one. A file left by a dead program is replaced. Raises
-    `ConfigError` when the socket cannot be made, `UnavailableError` when another program answers.
+    it raises is sent as the last line, and whatever else it raises is logged and sent as one. A
+    file left by a dead program is replaced. Raises `ConfigError` when the socket cannot be made,
+    `UnavailableError` when another program answers.
     """
     listener, inode = _listen(path)
     try:

@@ -70,7 +70,8 @@ def judge_main(
     """Check a batch of the main lane that begins after `place`.
 
     Raises `LogRewound` when its first event does not continue a place of ours that was not yet
-    anchored, `Unanchored` where a gap hides whether it does, `MissingCopy`, and `MalformedMessage` for numbers out of order.
+    anchored, `Unanchored` where a gap hides whether it does, `MissingCopy`, and `MalformedMessage`
+    for numbers out of order.
     """
     if entries and not gaps and place.chain != UNKNOWN_CHAIN:
         count, chain = follow(place.chain, place.seq, entries)
