@@ -94,6 +94,16 @@ def test_check_as_json_has_every_fault_with_path_and_line(
         assert f"{path}:{fault['line']}: fault: {fault['path']}: " in out
 
 
+def test_nothing_in_a_file_steers_the_terminal(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "gateway.toml"
+    path.write_text('[gateway]\n"\\u001b[2J" = 1\n')
+    code, out, _ = call(monkeypatch, capsys, "check", str(path))
+    assert (code, "\x1b" in out) == (78, False)
+    assert "\N{REPLACEMENT CHARACTER}[2J" in out
+
+
 def test_warnings_do_not_change_the_exit_status(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
