@@ -85,7 +85,7 @@ class Fetch(
 ):
     """Send what comes after `after`; I hold everything up to `stored`.
 
-    id: numbered upwards from 1 on each connection.
+    id: numbered upwards, with holes; none is used twice while the station runs.
     after: where to read from. With `follows` it is 0, and the reading goes on where the answer to
         that fetch ended: so several can be open before the first is answered.
     stored: only this acknowledges. 0 says nothing.

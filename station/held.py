@@ -6,10 +6,10 @@ files of before 2.0 have the own ones too. Everything here runs in the writer's 
 
 import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from events.replication import Entry, Gap
-from station.register import Register
+from station.register import Log, Register
 from station.schema import RUN_BLOCK
 from sync.ledger import LACKING_MAX, Cursor, Lacking
 
@@ -50,6 +50,11 @@ _URGENT = (
     " AND event.log = ?1 AND event.seq = place.seq AND event.urgent"
     " UNION ALL SELECT seq, chain, body FROM copy"
     " WHERE log = ?1 AND seq BETWEEN ?2 AND ?3 AND urgent ORDER BY 1"
+)
+
+_NEWEST_URGENT = (
+    f"SELECT event.seq, event.chain FROM {_IN_RUNS} AND event.urgent"  # noqa: S608 - a constant
+    " ORDER BY run.first DESC, run.n DESC, event.n DESC LIMIT 1"
 )
 
 
@@ -95,6 +100,17 @@ def urgent(connection: sqlite3.Connection, log: int, first: int, last: int) -> l
     return [Entry(seq, chain, body) for seq, chain, body in rows]
 
 
+def newest_urgent(
+    connection: sqlite3.Connection, log: int, first: int, last: int
+) -> tuple[int, bytes] | None:
+    """Return the newest of the urgent events that were first received in a range of numbers."""
+    if first > last:
+        return None
+    bounds = (log, first, last, _block(first))
+    found: tuple[int, bytes] | None = connection.execute(_NEWEST_URGENT, bounds).fetchone()
+    return found
+
+
 def lacking(
     connection: sqlite3.Connection, log: int, first: int, last: int
 ) -> Iterator[tuple[int, int]]:
@@ -128,7 +144,15 @@ def cursors(
     """Return the cursors of those logs that are known."""
     number = register.gateway(connection, gateway)
     logs = ((log_id, register.find_log(connection, number, log_id)) for log_id in log_ids)
-    return {log_id: log.cursor for log_id, log in logs if log is not None}
+    return {log_id: _cursor(connection, log) for log_id, log in logs if log is not None}
+
+
+def _cursor(connection: sqlite3.Connection, log: Log) -> Cursor:
+    """Return a log's cursor with what shows later of which history it is."""
+    cursor = log.cursor
+    ahead = newest_urgent(connection, log.id, cursor.main + 1, cursor.urgent)
+    seq, chain = ahead or (0, b"")
+    return replace(cursor, history=log.restarts, ahead=seq, ahead_chain=chain)
 
 
 def copies(

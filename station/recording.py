@@ -8,7 +8,7 @@ import sqlite3
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from events.errors import StoreError, UnreadableEvent
+from events.errors import UnreadableEvent
 from events.kinds import Qualifier, Subkind
 from events.model import Origin, Record, Stamp
 from events.replication import Entry, Lane
@@ -107,9 +107,7 @@ class Recording:
 
     def run(self) -> Committed:
         """Store what is new, and move the cursor. Raises `StoreError` over a hole before it."""
-        if self._commit.after > self._log.cursor.main and not self._commit.restart:
-            raise StoreError("the commit of what comes before failed; it is asked for again")
-        self._log.restarts += self._commit.restart
+        self._log.continue_with(self._commit)
         found = self._held()
         taken = 0 if found or self._poison else self._straight()
         self._one_by_one(self._commit.entries[taken:], found)
@@ -365,7 +363,8 @@ class Recording:
         log, commit = self._log, self._commit
         cursor = Cursor() if commit.restart else log.cursor
         if commit.lane is Lane.URGENT:
-            urgent = max(cursor.urgent, commit.through)
+            ours = commit.history == log.restarts
+            urgent = max(cursor.urgent, commit.through if ours else 0)
             cursor = Cursor(main=cursor.main, chain=cursor.chain, urgent=urgent)
         elif commit.through > cursor.main:
             cursor = Cursor(main=commit.through, chain=commit.chain, urgent=cursor.urgent)

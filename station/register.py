@@ -8,11 +8,13 @@ import sqlite3
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from events.errors import StoreError
 from events.model import ClockQuality, Stamp
+from events.replication import Lane
 from station.interpretation import Boot, Place, clamped
 from station.pending import Pending
 from station.schema import STATION
-from sync.ledger import Cursor
+from sync.ledger import Commit, Cursor
 
 CONDITIONS_CACHED_MAX = 100_000  # beyond them the cache starts anew
 BOOTS_MAX = 1000  # of one gateway; the oldest go first
@@ -31,6 +33,17 @@ class Log:
     head: int
     restarts: int
     linked: bool = False
+
+    def continue_with(self, commit: Commit) -> None:
+        """Let a commit begin the history anew. Raises `StoreError` where it continues nothing held."""
+        if commit.restart:
+            if commit.history + 1 < self.restarts:
+                raise StoreError("the log was begun anew meanwhile; it is asked for again")
+            self.restarts = commit.history + 1
+        elif commit.lane is Lane.MAIN and commit.history != self.restarts:
+            raise StoreError("it continues a history that ended; it is asked for again")
+        elif commit.after > self.cursor.main:
+            raise StoreError("the commit of what comes before failed; it is asked for again")
 
 
 @dataclass(slots=True)

@@ -25,6 +25,17 @@ class Flight:
         self._total = total_bytes
         self.bytes = 0
         self.rest = Rest()
+        self._fetches = 0
+
+    def number(self) -> int:
+        """Return the number of the next fetch.
+
+        None is used twice while the station runs: a gateway whose key was refused and is enrolled
+        again says hello on the connection that it has, and answers to the conversation before that
+        may still be on their way.
+        """
+        self._fetches += 1
+        return self._fetches
 
     def limit(self, wanted: int, *, behind: bool) -> int:
         """Return how many of the wanted bytes the next fetch may ask for."""

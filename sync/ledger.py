@@ -19,11 +19,18 @@ class Cursor:
     main: every number up to here is held, or recorded as a gap.
     chain: chain value at `main`; empty where `main` is 0.
     urgent: every urgent event up to here is held.
+    history: how often the log's history had begun anew: both cursors are of this one.
+    ahead, ahead_chain: number and chain value of the newest urgent event held that is numbered above
+        `main` and not above `urgent`; 0 without one. A gateway that holds it is in the history that
+        `urgent` speaks of, up to there.
     """
 
     main: int = 0
     chain: bytes = b""
     urgent: int = 0
+    history: int = 0
+    ahead: int = 0
+    ahead_chain: bytes = b""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,9 +42,13 @@ class Commit:
     gaps: number ranges that the gateway no longer has; urgent copies inside a range stay.
     suspect: numbers in `entries` whose body does not fit their chain value: kept all the same.
     through, chain: the new cursor of this lane (`chain` empty on the urgent lane).
+    history: the one that this continues (`Cursor.history`). Of another one, a main commit is refused;
+        the events of an urgent one are stored, but say nothing of the cursor: what lies before them
+        was read of another history.
     restart: the log's history differs from the one held and is being read again from its
-        beginning: set both cursors of the log back (urgent to 0), then this lane's to `through`.
-        Without it a cursor never moves backwards.
+        beginning: set both cursors of the log back (urgent to 0), then this lane's to `through`; the
+        history is `history` + 1 from now on, also where it was made so already. Without it a cursor
+        never moves backwards.
     head: the newest number in the gateway's log, for showing what is still to come.
     volatile: the log is in the gateway's memory only.
     after: what comes before, up to this number, is held or was handed over earlier. When that
@@ -56,6 +67,7 @@ class Commit:
     restart: bool = False
     volatile: bool = False
     after: int = 0
+    history: int = 0
 
 
 LACKING_MAX = 8  # ranges in a result

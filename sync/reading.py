@@ -9,15 +9,16 @@ from events.chain import genesis
 from events.errors import LogGap, LogRewound
 from events.kinds import Subkind
 from events.model import Instant
-from events.replication import HOLD_S, Batch, Entry, Fetch, Lane
+from events.replication import HOLD_S, Entry, Fetch, Lane
 from sync import messages
 from sync.flight import Flight
 from sync.ledger import Commit
 from sync.messages import MalformedMessage
+from sync.open_fetch import Answer, OpenFetch
 from sync.pace import Pace
 from sync.progress import LogProgress
 from sync.rest import SMALL_BYTES
-from sync.verify import Copies, Place, Verdict, check_urgent, judge_main
+from sync.verify import Place, Verdict, check_urgent, judge_main
 from sync.work import Load, Lookup, Store, Work
 
 __all__ = ["Answer", "Load", "LogReading", "Lookup", "OpenFetch", "Store", "Work"]
@@ -25,35 +26,6 @@ __all__ = ["Answer", "Load", "LogReading", "Lookup", "OpenFetch", "Store", "Work
 REFUSALS_MAX = 3
 WITHHELD_S = HOLD_S + 2.5  # announced elsewhere, and not delivered here for so long
 STORES_OPEN_MAX = 2  # the next batch is checked and waits while the one before it is committed
-
-
-@dataclass(slots=True)
-class Answer:
-    """A batch that came for an open fetch; `copies` is None until they were looked up."""
-
-    batch: Batch
-    entries: tuple[Entry, ...]
-    received: Instant
-    size: int = 0
-    copies: Copies | None = None
-
-    def bare(self, copies: Copies) -> tuple[int, int] | None:
-        """Return the first and the last number of those whose body is neither here nor there."""
-        bare = [
-            entry.seq
-            for entry in self.entries
-            if entry.body is None and (entry.seq, entry.chain) not in copies
-        ]
-        return (bare[0], bare[-1]) if bare else None
-
-
-@dataclass(slots=True)
-class OpenFetch:
-    fetch: Fetch
-    sent_at: float
-    behind: bool  # there was something to send when it was asked
-    answer: Answer | None = None
-    missed: bool = False  # it was told that no answer comes
 
 
 @dataclass(slots=True)
@@ -66,6 +38,8 @@ class LogReading:
     lookup: what the oldest open fetch waits for.
     anchored: an event of this connection was seen to continue our chain.
     restart: the history differs from the held one and is read from its beginning.
+    expects: number and chain value of the event that the urgent lane has to bring first: it shows
+        that the gateway's history is the one of which the urgent cursor speaks.
     whole_until: bodies are asked for up to here, since a copy was missing.
     refusals: batches in a row that could not be accepted at this place.
     told: the newest acknowledgement that was sent.
@@ -85,6 +59,7 @@ class LogReading:
     epoch: int = 0
     anchored: bool = False
     restart: bool = False
+    expects: tuple[int, bytes] | None = None
     whole_until: int = 0
     refusals: int = 0
     told: int = 0
@@ -105,10 +80,15 @@ class LogReading:
         self.rest_until = 0.0
         if self.epoch != self.progress.epoch:
             self.epoch, self.anchored, self.restart = self.progress.epoch, False, False
+        self.expects = None
         if self.restart:
             self.seq, self.chain = 0, genesis(self.log_id)
-        else:
-            self.seq, self.chain = self.progress.start(self.lane), self.progress.chain
+            return
+        if self.lane is Lane.URGENT:
+            self.expects = self.progress.in_doubt(self.run_id)
+        self.seq, self.chain = self.progress.held(self.lane, self.run_id), self.progress.chain
+        if self.expects:
+            self.seq = self.expects[0] - 1
 
     def begin_anew(self) -> None:
         """Read the log from its first number: its history is not the one that is held."""
@@ -118,7 +98,7 @@ class LogReading:
             self.rewind()
             return
         # The main lane finds out for itself; here the urgent events are only looked for again.
-        self.progress.urgent = 0
+        self.progress.urgent_goes(self.run_id, None)
         self.rewind()
         self.seq = 0
 
@@ -127,7 +107,7 @@ class LogReading:
         progress = self.progress
         if progress.verified != self.run_id or self.restart:
             return 0
-        return progress.main if self.lane is Lane.MAIN else progress.start(Lane.URGENT)
+        return progress.held(self.lane, self.run_id)
 
     def announce(self, head: int, now: Instant) -> None:
         """Note the newest number that the gateway speaks of, on whichever lane or path."""
@@ -291,10 +271,18 @@ class LogReading:
     def _take_urgent(self, waiting: OpenFetch, answer: Answer) -> Store | None:
         through = answer.batch.through
         check_urgent(self.seq, answer.entries, through)
+        if self.expects:
+            seen = self._as_expected(answer)
+            self.progress.urgent_goes(self.run_id, seen)
+            if seen is None:
+                self.rewind()
+                return None
+            answer.entries, self.expects = answer.entries[1:], None
         if not answer.entries:
             self._look_for_withheld(answer)
             self.seq = through
-            self.progress.urgent = max(self.progress.urgent, through)
+            if self.progress.urgent_seen == self.run_id:
+                self.progress.urgent = max(self.progress.urgent, through)
             self.opens.pop(waiting.fetch.id)
             return None
         commit = Commit(
@@ -305,8 +293,14 @@ class LogReading:
             chain=b"",
             head=answer.batch.head,
             volatile=self.volatile,
+            history=self.epoch,
         )
         return self._handed(waiting, answer, commit)
+
+    def _as_expected(self, answer: Answer) -> tuple[int, bytes] | None:
+        """Return the event that was to come first, if it did."""
+        first = answer.entries[0] if answer.entries else None
+        return self.expects if first and (first.seq, first.chain) == self.expects else None
 
     def _take_main(self, waiting: OpenFetch, answer: Answer) -> Lookup | Store | None:
         batch = answer.batch
@@ -343,6 +337,7 @@ class LogReading:
             restart=self.restart,
             volatile=self.volatile,
             after=0 if self.restart else self.seq,
+            history=self.epoch,
         )
         self.anchored = True
         return self._handed(waiting, answer, commit)

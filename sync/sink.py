@@ -72,7 +72,6 @@ class Sink:
         self._told: list[Told] = []
         self._load: Load | None = None
         self._load_at = 0.0
-        self._fetches = 0
         self._vigil = Vigil(heard=now.monotonic, turned=now.monotonic)
         self.admit = admit
         self._flight = flight or Flight()
@@ -239,8 +238,7 @@ class Sink:
         """Ask for a sign of life at once."""
         reading = next(iter(self._readings.values()), None)
         if reading is not None and self.state is SinkState.OPEN:
-            self._fetches += 1
-            self._send(reading.ping(self._fetches))
+            self._send(reading.ping(self._flight.number()))
 
     def _send(self, message: Message) -> None:
         self._out.append(messages.encode(message))
@@ -309,9 +307,10 @@ class Sink:
             log.log_id, hello.lane, run_of(hello), log.volatile, log.head, progress
         )
         reading.epoch, reading.flight = progress.epoch, self._flight
+        progress.run = reading.run_id
         reading.rewind()
         self._readings[log.log_id] = reading
-        if progress.start(Lane.URGENT) == 0:
+        if progress.main == 0 and progress.ahead is None:
             progress.verified = reading.run_id  # nothing is held that could differ
         elif log.head == progress.main and progress.chain != UNKNOWN_CHAIN:
             if log.chain in {progress.chain, UNKNOWN_CHAIN}:  # the end of a salvaged log is lost
@@ -395,6 +394,5 @@ class Sink:
         if self.active and len(reading.opens) >= wanted and reading.owes_word():
             wanted = min(len(reading.opens), WINDOW_MAX) + 1
         while len(reading.opens) < wanted:
-            self._fetches += 1
-            hold_s = self._vigil.hold_s
-            self._send(reading.ask(self._fetches, now, active=self.active, hold_s=hold_s))
+            number, hold_s = self._flight.number(), self._vigil.hold_s
+            self._send(reading.ask(number, now, active=self.active, hold_s=hold_s))

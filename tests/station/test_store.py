@@ -1,12 +1,15 @@
 """What the ledger holds after commits: each event once, as it came, and what is missing."""
 
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from events.errors import StoreError
 from events.kinds import Qualifier
 from events.model import Origin
 from events.replication import Gap, Lane
@@ -83,13 +86,17 @@ def test_cursors_are_those_of_the_last_commit_and_never_go_back(tmp_path: Path) 
         await store.commit("g1", log.main(1, 3), NOW)
         await store.commit("g1", log.early(4), NOW)
         held = (await store.cursors("g1", ["log-1", "other"]))["log-1"]
-        assert held == Cursor(main=6, chain=log.chain_at(6), urgent=8)
+        assert held == Cursor(
+            main=6, chain=log.chain_at(6), urgent=8, ahead=7, ahead_chain=log.chain_at(7)
+        )
 
     with_store(tmp_path, work)
 
     async def reopened(store: Store) -> None:
         held = (await store.cursors("g1", ["log-1"]))["log-1"]
-        assert held == Cursor(main=6, chain=log.chain_at(6), urgent=8)
+        assert held == Cursor(
+            main=6, chain=log.chain_at(6), urgent=8, ahead=7, ahead_chain=log.chain_at(7)
+        )
 
     with_store(tmp_path, reopened)
 
@@ -114,11 +121,48 @@ def test_a_restarted_history_sets_both_cursors_back_and_is_not_late(tmp_path: Pa
         )
         assert (await store.commit("g1", again, NOW)).stored == 1
         held = (await store.cursors("g1", ["log-1"]))["log-1"]
-        assert held == Cursor(main=1, chain=new.chain_at(1), urgent=0)
+        assert held == Cursor(main=1, chain=new.chain_at(1), urgent=0, history=1)
 
     with_store(tmp_path, work)
     assert listed(tmp_path)[-1]["late"] is False
     assert states(tmp_path)["door", "alarm", "panic"] == ("new", 10)
+
+
+def test_a_commit_of_a_history_that_ended_moves_no_cursor(tmp_path: Path) -> None:
+    """Both lanes had a commit under way when the log began anew, and these come after it."""
+    old, new = GatewayLog(), GatewayLog()
+    for n in range(12):
+        old.append(record(urgent=n % 2 == 1))
+    for n in range(12):
+        new.append(record(urgent=n % 2 == 1, boot_id="boot-2"))
+
+    async def work(store: Store) -> None:
+        await store.commit("g1", old.main(1, 7), NOW)
+        await store.commit("g1", replace(new.main(1, 7), restart=True), NOW)
+        with pytest.raises(StoreError, match="a history that ended"):
+            await store.commit("g1", replace(old.main(8, 9), after=7), NOW)
+        late = await store.commit("g1", new.early(12), NOW)  # read after a place of the old one
+        assert late.stored == 1
+        expected = Cursor(main=7, chain=new.chain_at(7), history=1)
+        assert await store.cursors("g1", ["log-1"]) == {"log-1": expected}
+        await store.commit("g1", replace(new.early(8, 10), history=1), NOW)
+        expected = replace(expected, urgent=10, ahead=10, ahead_chain=new.chain_at(10))
+        assert await store.cursors("g1", ["log-1"]) == {"log-1": expected}
+        rest = replace(new.main(8, 12), history=1, after=7)
+        assert (await store.commit("g1", rest, NOW)).known == 3
+
+    with_store(tmp_path, work)
+
+    async def reopened(store: Store) -> None:
+        again = replace(old.main(1, 3), restart=True, history=1)
+        assert (await store.commit("g1", again, NOW)).known == 3
+        assert (await store.commit("g1", again, NOW)).known == 3  # nobody heard of the first
+        held = (await store.cursors("g1", ["log-1"]))["log-1"]
+        assert held == Cursor(main=3, chain=old.chain_at(3), history=2)
+        with pytest.raises(StoreError, match="begun anew meanwhile"):
+            await store.commit("g1", replace(again, history=0), NOW)
+
+    with_store(tmp_path, reopened)
 
 
 def test_urgent_copies_are_given_back_with_their_bytes(tmp_path: Path) -> None:

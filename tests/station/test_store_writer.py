@@ -82,10 +82,10 @@ def test_no_way_of_cutting_a_log_stores_an_event_twice(
         for seq in early:
             await store.commit("g1", logs["a"].early(seq), NOW)
             expected.add((seq, logs["a"].chain_at(seq)))
-        for history, first, length in ranges:
+        for number, (history, first, length) in enumerate(ranges):
             log, last = logs[history], min(600, first + length)
             wanted = [(seq, log.chain_at(seq)) for seq in range(first, last + 1)]
-            commit = replace(log.main(first, last), restart=True)
+            commit = replace(log.main(first, last), restart=True, history=number)
             result = await store.commit("g1", commit, NOW)
             assert result.stored == len(set(wanted) - expected)
             assert result.known == len(set(wanted) & expected)

@@ -118,11 +118,17 @@ class Held:
     cursors: dict[str, Cursor] = field(default_factory=dict)
     gaps: list[tuple[str, Gap]] = field(default_factory=list)
     suspects: list[tuple[str, int]] = field(default_factory=list)
+    urgent: set[tuple[str, int, bytes]] = field(default_factory=set)
     twice: int = 0  # rows that came again and were passed over
 
     def copy(self) -> "Held":
         return Held(
-            dict(self.rows), dict(self.cursors), list(self.gaps), list(self.suspects), self.twice
+            dict(self.rows),
+            dict(self.cursors),
+            list(self.gaps),
+            list(self.suspects),
+            set(self.urgent),
+            self.twice,
         )
 
     def numbers(self, log_id: str) -> list[int]:
@@ -153,7 +159,22 @@ class ListLedger:
     def cursors_now(self, gateway: str, log_ids: Sequence[str]) -> Mapping[str, Cursor]:
         self._check()
         cursors = self.held(gateway).cursors
-        return {log_id: cursors[log_id] for log_id in log_ids if log_id in cursors}
+        found = {log_id: cursors[log_id] for log_id in log_ids if log_id in cursors}
+        ahead = {
+            log_id: max(
+                (
+                    (seq, chain)
+                    for log, seq, chain in self.held(gateway).urgent
+                    if log == log_id and cursor.main < seq <= cursor.urgent
+                ),
+                default=(0, b""),
+            )
+            for log_id, cursor in found.items()
+        }
+        return {
+            log_id: replace(cursor, ahead=ahead[log_id][0], ahead_chain=ahead[log_id][1])
+            for log_id, cursor in found.items()
+        }
 
     async def copies(self, gateway: str, log_id: str, first: int, last: int) -> Sequence[Entry]:
         return self.copies_now(gateway, log_id, first, last)
@@ -173,8 +194,7 @@ class ListLedger:
         self._check()
         held = self.held(gateway)
         known = held.cursors.get(commit.log_id, Cursor())
-        if commit.after > known.main and not commit.restart:
-            raise StoreError("what comes before is not held")
+        self._continue_history(commit, known)
         stored = 0
         for entry in commit.entries:
             assert entry.body is not None
@@ -186,9 +206,11 @@ class ListLedger:
                 stored += 1
         held.gaps += [(commit.log_id, gap) for gap in commit.gaps]
         held.suspects += [(commit.log_id, seq) for seq in commit.suspect]
-        cursor = Cursor() if commit.restart else known
+        cursor = Cursor(history=commit.history + 1) if commit.restart else known
         if commit.lane is Lane.URGENT:
-            cursor = replace(cursor, urgent=max(cursor.urgent, commit.through))
+            if commit.history == cursor.history:
+                cursor = replace(cursor, urgent=max(cursor.urgent, commit.through))
+            held.urgent |= {(commit.log_id, entry.seq, entry.chain) for entry in commit.entries}
         elif commit.through >= cursor.main:
             cursor = replace(cursor, main=commit.through, chain=commit.chain)
         held.cursors[commit.log_id] = cursor
@@ -208,6 +230,15 @@ class ListLedger:
             lacking=tuple(lacking[:LACKING_MAX]),
             lacking_count=sum(each.last - each.first + 1 for each in lacking),
         )
+
+    def _continue_history(self, commit: Commit, known: Cursor) -> None:
+        if commit.restart:
+            if commit.history + 1 < known.history:
+                raise StoreError("it was begun anew meanwhile")
+        elif commit.lane is Lane.MAIN and commit.history != known.history:
+            raise StoreError("it continues another history")
+        elif commit.after > known.main:
+            raise StoreError("what comes before is not held")
 
     def _check(self) -> None:
         if self.failing:

@@ -164,6 +164,20 @@ def test_answers_to_fetches_that_are_not_open_are_ignored() -> None:
     assert station.held() == [1, 2]
 
 
+def test_an_answer_to_an_earlier_conversation_over_the_same_connection_is_ignored() -> None:
+    """A key that was refused is enrolled again: the gateway says hello on the connection it has."""
+    station = Station(Lane.URGENT)
+    (fetch,) = station.open()
+    (held,) = station.hear(station.batch(fetch, *station.entries(1, 3), through=3))
+    station.sink.refuse("key-refused", "the key is not enrolled any more")
+    station.begin()
+    (again,) = station.open()
+    station.hear(station.batch(held, *station.entries(5), through=5))
+    assert (station.sink.ignored, station.held()) == (1, [1, 3])
+    station.hear(station.batch(again, *station.entries(5), through=5))
+    assert station.held() == [1, 3, 5]
+
+
 def test_answers_are_taken_in_the_order_in_which_they_were_asked_for() -> None:
     station = Station()
     first, second = station.open()[:2]

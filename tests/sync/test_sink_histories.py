@@ -4,8 +4,10 @@ import pytest
 
 from events.chain import genesis
 from events.errors import LogRewound
-from events.replication import Entry, Gap, Lane
+from events.replication import Entry, Fetch, Gap, Lane
+from sync.ledger import Commit
 from sync.messages import MalformedMessage
+from sync.progress import Progress
 from sync.verify import MissingCopy, Place, Unanchored, check_urgent, judge_main
 from tests.sync.fakes import OneLog
 from tests.sync.sink_rig import QUIET, Station, chained
@@ -98,6 +100,79 @@ def test_a_restored_card_is_named_and_both_histories_are_kept(new: int) -> None:
     world.run(5)
     assert world.log.acknowledged == {(STATION, "disk", lane): len(copy.rows) for lane in Lane}
     assert world.notices == []
+
+
+def ahead(*, restarted: bool) -> tuple[Station, Fetch]:
+    """Urgent events 1, 3 and 5 went ahead; then one of the programs, or both, start anew."""
+    station = Station(Lane.URGENT)
+    (fetch,) = station.open()
+    station.hear(station.batch(fetch, *station.entries(1, 3, 5), through=5))
+    if restarted:
+        station.progress = Progress()
+    station.begin()
+    return station, station.hear(station.hello(instance="two"))[1]
+
+
+def other_history(station: Station, *, kept: int, count: int) -> None:
+    """The card is another copy: the same up to `kept`, then urgent events up to `count`."""
+    copy = OneLog("disk")
+    for entry, urgent in station.one.rows[:kept]:
+        copy.append(entry.body or b"", urgent=urgent)
+    for n in range(count - kept):
+        copy.append(b"other %d" % n, urgent=True)
+    station.one = copy
+
+
+@pytest.mark.parametrize("restarted", [False, True])
+def test_the_urgent_lane_goes_on_once_the_gateway_shows_its_newest_event(restarted: bool) -> None:
+    station, fetch = ahead(restarted=restarted)
+    assert (fetch.after, fetch.stored) == (4, 0)
+    (again,) = station.hear(station.batch(fetch, *station.entries(5), through=5))
+    assert again.after == 5
+    assert station.progress.logs["disk"].urgent == 5
+    assert station.ledger.held("gw").twice == 0  # the event that it showed is not stored again
+
+
+@pytest.mark.parametrize("restarted", [False, True])
+@pytest.mark.parametrize("count", [4, 5, 12])
+def test_the_urgent_lane_reads_all_again_where_its_cursor_is_of_another_history(
+    count: int, restarted: bool
+) -> None:
+    station, fetch = ahead(restarted=restarted)
+    other_history(station, kept=2, count=count)
+    numbers = range(fetch.after + 1, count + 1)
+    (again,) = station.hear(station.batch(fetch, *station.entries(*numbers)))
+    assert (again.after, again.stored) == (0, 0)
+    wanted = station.entries(1, *range(3, count + 1))
+    (last,) = station.hear(station.batch(again, *wanted))
+    held = station.ledger.held("gw").rows.keys()
+    assert {("disk", entry.seq, entry.chain) for entry in wanted} <= held
+    assert (last.after, last.stored) == (count, 0)  # the main lane has yet to see its history
+
+
+def test_an_urgent_commit_of_a_history_that_ended_lifts_no_cursor() -> None:
+    """It was under way while the main lane began anew: what lies before it was never read."""
+    world, copy = cloned_world(kept=30, cloned=20)
+    for n in range(5):
+        copy.append(b"other %d" % n, urgent=True)
+    world.restart_gateway()
+    progress = world.gateway.progress.logs["disk"]
+    assert world.run(60, until=lambda: progress.epoch == 1)
+    for history, lifted in ((0, False), (1, True)):
+        entry = copy.append(b"late", urgent=True)
+        commit = Commit(
+            log_id="disk",
+            lane=Lane.URGENT,
+            entries=(entry,),
+            through=entry.seq,
+            chain=b"",
+            head=entry.seq,
+            history=history,
+        )
+        world.ledger.commit_now(GATEWAY, commit)
+        progress.committed(commit, progress.run)
+        cursor = world.ledger.held(GATEWAY).cursors["disk"]
+        assert [each == entry.seq for each in (progress.urgent, cursor.urgent)] == [lifted] * 2
 
 
 def test_a_gap_after_a_place_of_ours_has_to_continue_our_history() -> None:

@@ -36,8 +36,7 @@ class AcknowledgesBeforeCommit(Sink):
         super()._advance(reading, now)
         if reading.stores:
             reading.progress.committed(reading.stores[0].commit, reading.run_id)
-            self._fetches += 1
-            self._send(reading.next_fetch(self._fetches, limit_bytes=0))
+            self._send(reading.next_fetch(self._flight.number(), limit_bytes=0))
 
 
 class IgnoresTheFetchId(Sink):
