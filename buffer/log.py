@@ -15,7 +15,7 @@ from buffer.bound import BOUND_BYTES_DEFAULT, Bound, Room, cost_bytes
 from buffer.entries import Pending
 from buffer.eviction import ROW_BYTES, Eviction, Gaps, Step
 from buffer.faults import HINTS, translated
-from buffer.memory import CHECKPOINT_BYTES, Memory, readable
+from buffer.memory import CHECKPOINT_BYTES, Memory, again_of, readable
 from buffer.notes import Notes, notes_bytes, read_marks, write_notes
 from buffer.reading import LogReader
 from buffer.rows import Row, Rows
@@ -185,7 +185,8 @@ class EventLog:
             for seq, body in self.connection.execute(query, {"seq": self._checkpoint}):
                 record = readable(body)
                 if record is not None:
-                    memory.note(seq, record.observation, body)
+                    before = again_of(record, self._log_id)
+                    memory.note(seq, record.observation, body, again_of=before)
         return memory
 
     def trim(self, through: int) -> int:

@@ -5,7 +5,7 @@ last stored raw bytes. It lives in memory; the store keeps a copy that is brough
 steps, riding on a commit that happens anyway, so that a start needs to replay few events.
 """
 
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 from dataclasses import dataclass
 from typing import Final
 
@@ -76,11 +76,19 @@ class Memory:
         for source, seq, raw in last_raw:
             self._last_raw[source] = (seq, raw)
 
-    def note(self, seq: int, observation: Observation, body: bytes) -> None:
-        """Take a stored event; call in the order of the log."""
+    def note(
+        self, seq: int, observation: Observation, body: bytes, *, again_of: int | None = None
+    ) -> None:
+        """Take a stored event; call in the order of the log.
+
+        seq: 0 for one that has no number in it. again_of: it stood in this log under that number
+        before, and is passed over where a newer one of its condition is known.
+        """
         self.through = max(self.through, seq)
         self._noted_bytes += len(body)
         key = condition(observation)
+        if again_of is not None and self._latest.get(key, (again_of,))[0] != again_of:
+            return
         self._latest.pop(key, None)  # moves it to the end: least recently stored stands first
         self._latest[key] = (seq, body)
         self._changed.add(key)
@@ -95,7 +103,11 @@ class Memory:
         for body in later.bodies():
             observation = _observation(body)
             if observation is not None:
-                self.note(self.through, observation, body)
+                self.note(0, observation, body)
+
+    def numbered(self, numbers: Container[int]) -> list[tuple[int, bytes]]:
+        """Return number and body of each condition's newest event whose number is one of these."""
+        return [(seq, body) for seq, body in self._latest.values() if seq in numbers]
 
     def bodies(self) -> list[bytes]:
         """Return the newest event of every condition, least recently stored first."""
@@ -179,6 +191,12 @@ class Memory:
         self._changed.discard(key)
         self._forgotten.add(key)
         self.forgotten_count += 1
+
+
+def again_of(record: Record, log_id: str) -> int | None:
+    """Return the number under which a record stood in this log before, None where it did not."""
+    origin = record.origin
+    return None if origin is None or origin.log_id != log_id else origin.seq
 
 
 def readable(body: bytes) -> Record | None:

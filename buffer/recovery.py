@@ -107,7 +107,7 @@ class Recovery:
             last = degraded.keep(item)
             self.kept_total += 1
             memory = self._disk.memory
-            memory.note(memory.through, item.record.observation, item.body)
+            memory.note(0, item.record.observation, item.body)
         if urgent:
             self._on_change()
         if len(urgent) < len(items):

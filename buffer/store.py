@@ -211,6 +211,8 @@ class Store:
         if degraded is not None and log_id == degraded.log.log_id:
             degraded.acknowledge(station, lane, stored)
         elif head is not None and log_id == head.log_id:
+            if stored < self._disk.marks.of(station, lane):
+                self._evictions.rewound()
             self._disk.acknowledge(station, lane, stored)
             self._unsent.look()
             self._evictions.look()

@@ -21,6 +21,17 @@ def test_the_newest_observation_of_a_condition_counts() -> None:
     assert memory.latest("a", "alarm", "") is None
 
 
+def test_an_event_that_is_recorded_again_is_the_newest_only_where_it_was() -> None:
+    memory = Memory()
+    note(memory, 1, point="a", value=1)
+    note(memory, 2, point="b", value=1)
+    note(memory, 3, point="b", value=2)
+    for seq, point, before in ((4, "a", 1), (5, "b", 2), (6, "a", 4)):
+        each = item(seq, point=point, value=1)
+        memory.note(seq, each.record.observation, each.body, again_of=before)
+    assert [seq for seq, _ in memory.numbered(range(1, 10))] == [3, 6]
+
+
 def test_raw_bytes_are_kept_per_source_and_survive_events_without() -> None:
     memory = Memory()
     note(memory, 1, source="receiver-1", raw=b"1")

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from events.kinds import Kind, Qualifier
 from events.model import ClockQuality, Instant, Origin, Stamp
+from events.replication import Gap
 from station import schema
 from station.announcements import Announcement
 from station.store import Store
@@ -151,6 +152,34 @@ def test_across_logs_of_one_boot_the_monotonic_clock_decides(tmp_path: Path) -> 
 
     with_store(tmp_path, work)
     assert [event["late"] for event in listed(tmp_path)] == [False, True, True, False]
+    assert states(tmp_path)["door", "alarm", "panic"][0] == "restore"
+
+
+def test_an_event_that_is_recorded_again_counts_from_its_first_place(tmp_path: Path) -> None:
+    """It made room at the gateway: what the station holds is older, or newer, than that place."""
+    log = GatewayLog()
+    log.append(record("hall", qualifier="restore", monotonic_s=1.0))
+    log.append(record("hall", qualifier="new", monotonic_s=2.0))  # in the gap
+    log.append(record("door", qualifier="new", monotonic_s=3.0))  # in the gap
+    log.append(record("door", qualifier="restore", monotonic_s=4.0))
+    for point, seq in (("hall", 2), ("door", 3), ("hall", 2)):
+        log.append(record(point, monotonic_s=float(seq), origin=Origin(log.log_id, seq)))
+    gap = Gap(2, 3, log.chain_at(3), "evicted")
+
+    async def work(store: Store) -> None:
+        await store.commit("g1", log.main(1, 4, gaps=[gap]), NOW)
+        assert states(tmp_path)["hall", "alarm", "panic"][0] == "restore"
+        await store.commit("g1", log.main(5, 7), NOW)
+        assert (await store.logs({}))["g1"].missing == 0
+
+    with_store(tmp_path, work)
+    assert [(each["seq"], each["late"]) for each in listed(tmp_path)] == [
+        (1, False),
+        (4, False),
+        (5, False),
+        (6, True),
+    ]
+    assert states(tmp_path)["hall", "alarm", "panic"][0] == "new"
     assert states(tmp_path)["door", "alarm", "panic"][0] == "restore"
 
 
