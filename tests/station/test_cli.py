@@ -66,6 +66,23 @@ def test_a_terminal_that_lacks_characters_shows_their_codes(
         assert "building-1" in done.stdout
 
 
+@pytest.mark.parametrize("words", [["events"], ["events", "--json"], ["verify"], ["--help"]])
+def test_an_output_that_takes_nothing_is_named(site: Site, words: list[str]) -> None:
+    fill(site, ("building-1", alarm("lobby/panic")))
+    given = words if words == ["--help"] else [*words, "--config", str(site.config)]
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            [PROGRAM, *given],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            timeout=30,
+            check=False,
+        )
+    assert done.returncode == 74
+    assert done.stderr == "nplus-station: cannot write the output: No space left on device\n"
+
+
 def test_check_says_every_fault_with_its_line_in_words_and_in_json(site: Site) -> None:
     good = site.command("check", str(site.config), config=False)
     assert (good.returncode, "warning" in good.stdout) == (0, True)  # no list of gateways yet
