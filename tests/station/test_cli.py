@@ -72,7 +72,7 @@ def test_an_output_that_takes_nothing_is_named(site: Site, words: list[str]) -> 
     given = words if words == ["--help"] else [*words, "--config", str(site.config)]
     with Path("/dev/full").open("w") as full:
         done = subprocess.run(
-            [PROGRAM, *given],
+            [*PROGRAM, *given],
             stdout=full,
             stderr=subprocess.PIPE,
             text=True,
