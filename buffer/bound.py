@@ -99,3 +99,9 @@ def cost_bytes(items: Sequence[Pending]) -> int:
     """Return about what records will take in the file, rather too much than too little."""
     bodies = sum([len(item.body) for item in items])
     return _COMMIT_BYTES + int((bodies + _ROW_BYTES * len(items)) * _FILL)
+
+
+def copy_bytes(item: Pending) -> int:
+    """Return about what the copy of the newest states will take of a record, upwards."""
+    copied = len(item.body) + len(item.record.observation.raw)
+    return int((copied + _ROW_BYTES) * _FILL)

@@ -99,13 +99,14 @@ class Disk:
     ) -> None:
         """Make records durable. Raises `StoreError`. `everything` that may ride on it does."""
         notes = self._notes(now=everything)
+        copying = any(note.checkpoint is not None for note in notes)
         try:
             await self.writer.append(items, room, notes=notes)
         except BaseException:
             self._give_back(notes)
             raise
         finally:
-            if notes and any(note.checkpoint is not None for note in notes):
+            if copying:
                 self._copying = False
 
     async def read(

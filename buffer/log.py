@@ -16,7 +16,7 @@ from buffer.entries import Pending
 from buffer.eviction import ROW_BYTES, Eviction, Gaps, Step
 from buffer.faults import HINTS, translated
 from buffer.memory import CHECKPOINT_BYTES, Memory, again_of, readable
-from buffer.notes import Notes, notes_bytes, read_marks, write_notes
+from buffer.notes import Notes, Uncopied, load_states, notes_bytes, read_marks, write_notes
 from buffer.reading import LogReader
 from buffer.rows import Row, Rows
 from events import __version__
@@ -55,11 +55,10 @@ class EventLog:
         self._doubtful = False  # a transaction failed; what it left is looked at before the next
         self._wal_written = schema.size_bytes(self._wal_path)  # what a killed run left
         self._used = self._rows.used_bytes()
+        self._uncopied = Uncopied()
         self._free = self._rows.free_pages()  # as of the newest look: appends use them up
         page_limit = bound.file_bytes // schema.PAGE_BYTES
-        if (
-            self._rows.page_count() > page_limit
-        ):  # the bound was lowered: room to begin trimming with
+        if self._rows.page_count() > page_limit:  # the bound was lowered: room to begin with
             page_limit = self._rows.page_count() + SPARE_PAGES
         schema.pragma(connection, f"max_page_count = {page_limit}")
         schema.pragma(connection, f"journal_size_limit = {bound.wal_bytes}")
@@ -99,13 +98,16 @@ class EventLog:
         return schema.size_bytes(self.path) + schema.size_bytes(self._wal_path)
 
     def has_room(self, need_bytes: int, room: Room) -> bool:
-        """Tell whether so much fits the bound."""
+        """Tell whether so much fits the bound.
+
+        With room for the copy of the newest states, its own among them: nothing may go before it
+        is copied, so a store without that room would stay full for ever.
+        """
+        need_bytes += need_bytes + self._uncopied.bytes
         limit = self.bound.limit_bytes(room)
         if self._used + need_bytes > limit:
             with translated("cannot measure the store"):
-                self._used = (
-                    self._rows.used_bytes()
-                )  # what is counted up is more than what is used
+                self._used = self._rows.used_bytes()  # what is counted up is more
         return self._used + need_bytes <= limit
 
     def append(self, items: Sequence[Pending], notes: Sequence[Notes] = ()) -> int:
@@ -130,9 +132,11 @@ class EventLog:
             self._rows.insert("routine_event", routine)
             self._rows.insert("urgent_event", urgent)
             copied = write_notes(self.connection, notes, self._checkpoint)
-        self._checkpoint = copied
+        self._copied(copied)
         self._doubtful = False
         first = self._seq + 1
+        for number, item in enumerate(items, first):
+            self._uncopied.add(number, item)
         self._seq, self._chain = seq, chain
         cost = cost_bytes(items)
         self._used += cost
@@ -143,7 +147,7 @@ class EventLog:
         """Make notes durable in a transaction of their own."""
         with self._transaction("cannot store marks"):
             copied = write_notes(self.connection, notes, self._checkpoint)
-        self._checkpoint = copied
+        self._copied(copied)
         self._wal_written += notes_bytes(notes)
 
     def read(
@@ -170,23 +174,15 @@ class EventLog:
     def memory(self) -> Memory:
         """Return what was last stored of everything: the copy, and the events after it."""
         memory = Memory(checkpoint_bytes=min(CHECKPOINT_BYTES, self.bound.checkpoint_bytes))
+        self._uncopied = Uncopied()
         with translated("cannot read the newest states"):
-            memory.load(
-                self._checkpoint,
-                self.connection.execute(
-                    "SELECT point, kind, subkind, condition, seq, body FROM latest ORDER BY seq"
-                ),
-                self.connection.execute("SELECT source, seq, raw FROM last_raw ORDER BY seq"),
-            )
-            query = """
-                SELECT seq, body FROM routine_event WHERE seq > :seq
-                UNION ALL SELECT seq, body FROM urgent_event WHERE seq > :seq ORDER BY seq
-            """
-            for seq, body in self.connection.execute(query, {"seq": self._checkpoint}):
+            load_states(self.connection, self._checkpoint, memory)
+            for seq, body in self._rows.bodies_after(self._checkpoint):
                 record = readable(body)
                 if record is not None:
                     before = again_of(record, self._log_id)
                     memory.note(seq, record.observation, body, again_of=before)
+                    self._uncopied.add(seq, Pending(record, body))
         return memory
 
     def trim(self, through: int) -> int:
@@ -376,6 +372,10 @@ class EventLog:
     def _disposable(self) -> int:
         """Return up to where events may go: the copy of the states holds them, and a newer is there."""
         return min(self._seq - 1, self._checkpoint)
+
+    def _copied(self, through: int) -> None:
+        self._checkpoint = through
+        self._used += self._uncopied.copied(through)
 
     def _measure_anew(self) -> None:
         oldest = self._rows.oldest()

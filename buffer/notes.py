@@ -2,10 +2,13 @@
 
 import sqlite3
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
-from buffer.memory import Checkpoint
+from buffer.bound import copy_bytes
+from buffer.entries import Pending
+from buffer.memory import Checkpoint, Memory
+from events.model import Condition, condition
 from events.replication import Lane
 
 ROW_PAGE_BYTES: Final = 1024
@@ -35,6 +38,27 @@ class Notes:
 
     marks: Marks | None = None
     checkpoint: Checkpoint | None = None
+
+
+@dataclass(slots=True)
+class Uncopied:
+    """About what the copy of the newest states will take in the file, as far as it is not there."""
+
+    bytes: int = 0
+    _newest: dict[Condition, tuple[int, int]] = field(default_factory=dict)  # number, size
+
+    def add(self, seq: int, item: Pending) -> None:
+        key = condition(item.record.observation)
+        size = copy_bytes(item)
+        self.bytes += size - self._newest.pop(key, (0, 0))[1]
+        self._newest[key] = (seq, size)
+
+    def copied(self, through: int) -> int:
+        """Forget what the copy of all events up to `through` holds; return how much that is."""
+        before, newest = self.bytes, self._newest
+        self._newest = {key: held for key, held in newest.items() if held[0] > through}
+        self.bytes = sum(size for _, size in self._newest.values())
+        return before - self.bytes
 
 
 def write_notes(connection: sqlite3.Connection, notes: Iterable[Notes], copied: int) -> int:
@@ -69,6 +93,17 @@ def read_marks(connection: sqlite3.Connection) -> dict[tuple[str, Lane], int]:
     lanes = {str(lane): lane for lane in Lane}
     rows = connection.execute("SELECT station, lane, seq FROM mark").fetchall()
     return {(station, lanes[lane]): seq for station, lane, seq in rows if lane in lanes}
+
+
+def load_states(connection: sqlite3.Connection, copied: int, memory: Memory) -> None:
+    """Give a memory the copy of the newest states, which is as of event `copied`."""
+    memory.load(
+        copied,
+        connection.execute(
+            "SELECT point, kind, subkind, condition, seq, body FROM latest ORDER BY seq"
+        ),
+        connection.execute("SELECT source, seq, raw FROM last_raw ORDER BY seq"),
+    )
 
 
 def _write_checkpoint(connection: sqlite3.Connection, checkpoint: Checkpoint) -> None:

@@ -172,7 +172,8 @@ class Recovery:
             return
         try:
             fault = self._voice.fault(refusing.error, refusing.since)
-            await self._disk.append([fault], Room.RESERVE)
+            # With the states: once they are copied, delivered events can go.
+            await self._disk.append([fault], Room.RESERVE, everything=True)
         except BoundReached:
             return  # the reserve is full of alarms; none of them goes for this
         except StoreError as error:

@@ -2,7 +2,7 @@
 
 import functools
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain as chained
 from typing import Final
@@ -67,6 +67,14 @@ class Rows:
             {"seq": seq},
         ).fetchone()
         return None if row is None else row[0]
+
+    def bodies_after(self, seq: int) -> Iterator[tuple[int, bytes]]:
+        """Return number and body of every event after `seq`, in order."""
+        query = (
+            "SELECT seq, body FROM routine_event WHERE seq > :seq "
+            "UNION ALL SELECT seq, body FROM urgent_event WHERE seq > :seq ORDER BY seq"
+        )
+        yield from self.connection.execute(query, {"seq": seq})
 
     def chain_at(self, seq: int) -> bytes | None:
         """Return the chain value at an event, or at the end of a gap."""

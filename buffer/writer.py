@@ -100,19 +100,22 @@ class Writer:
         return await self._work(self._thread.open(path, created_us, suspect, known), alone=True)
 
     async def append(
-        self, items: Sequence[Pending], room: Room = Room.NORMAL, *, notes: Sequence[Notes] = ()
+        self,
+        items: Sequence[Pending],
+        room: Room = Room.NORMAL,
+        *,
+        notes: list[Notes] | None = None,
     ) -> int:
         """Make records durable and return the number of the first. Raises `StoreError`.
 
         Waits while too much is queued. A caller that is cancelled gets no answer; its records may
-        be stored all the same.
+        be stored all the same. After an error `notes` are those that were not written.
         """
         while self._queued_bytes >= QUEUE_BYTES_MAX or self._queued_events >= QUEUE_EVENTS_MAX:
             self._room.clear()
             await self._room.wait()
-        append = Append(
-            items, room, notes, cost_bytes(items), asyncio.get_running_loop().create_future()
-        )
+        done: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+        append = Append(items, room, [] if notes is None else notes, cost_bytes(items), done)
         self._count(append, 1)
         self._submit(append)
         return await append.done

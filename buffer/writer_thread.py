@@ -64,7 +64,7 @@ class Append:
 
     items: Sequence[Pending]
     room: Room
-    notes: Sequence[Notes]
+    notes: list[Notes]  # the thread takes out what it has written already
     cost_bytes: int
     done: "asyncio.Future[int]"
     first: int = 0
@@ -283,6 +283,9 @@ class WriterThread:
         need = 0
         for append in appends:
             urgent = any(item.record.urgent for item in append.items)
+            if append.notes and not log.has_room(need + append.cost_bytes, append.room):
+                log.write_notes(append.notes)  # events may go once their states are copied
+                append.notes.clear()
             if self._make_room(log, need + append.cost_bytes, append.room, urgent=urgent):
                 need += append.cost_bytes
                 group.accepted.append(append)

@@ -301,11 +301,19 @@ def test_the_bound_keeps_a_reserve_for_urgent_events(tmp_path: Path) -> None:
     urgent = [alarm(n, text="x" * 200) for n in range(10)]
     while log.has_room(cost_bytes(routine), Room.NORMAL):
         log.append(routine)
+        if log.head.head % 200 == 0:
+            copy_states(log)
+        if log.fold_due:
+            log.fold()
     assert log.head.head > 500
     assert log.has_room(cost_bytes(urgent), Room.RESERVE)
     before = log.head.head
     while log.has_room(cost_bytes(urgent), Room.RESERVE):
         log.append(urgent)
+        if log.head.head % 200 == 0:
+            copy_states(log)
+        if log.fold_due:
+            log.fold()
     taken = sum(len(entry.body or b"") for entry in read(log, Lane.MAIN, before).entries)
     assert taken > 0.5 * log.bound.reserve_bytes
     while log.fold_due:

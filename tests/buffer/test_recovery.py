@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
+from itertools import islice
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -20,13 +21,14 @@ from buffer.entries import Pending
 from buffer.log import FILE_NAME, EventLog
 from buffer.notes import Notes
 from buffer.store import Store
+from buffer.writer_thread import BoundReached
 from events.errors import StoreError, StoreFull, StoreLocked, StoreReadOnly
 from events.kinds import Kind, Subkind
 from events.model import Observation, Origin
 from events.replication import Lane
 from events.wire import decode
 from protocols.levels import stored_level
-from tests.buffer.logs import open_log
+from tests.buffer.logs import MIB, open_log
 from tests.buffer.stores import (
     OTHER,
     STATION,
@@ -160,6 +162,55 @@ async def fill(store: Store) -> None:
     """Make SQLite itself find no more room, as on a full medium."""
     count = await pragma(store, "page_count")
     await pragma(store, f"max_page_count = {count}")
+
+
+@pytest.mark.parametrize("together", [1, 4])
+@pytest.mark.parametrize("length", [900, 9_000, 50_000])
+def test_a_store_at_its_bound_has_room_for_the_states_that_let_events_go(
+    tmp_path: Path, length: int, together: int
+) -> None:
+    """Each event is of a point of its own: the copy of the states is as large as they are."""
+    numbers = iter(range(1, 1_000_000))
+
+    def some() -> list[Observation]:
+        return [
+            routine(n, point=f"meter/{n % 6}", text="x" * length)
+            for n in islice(numbers, together)
+        ]
+
+    async def scenario() -> None:
+        async with store_at(tmp_path, MIB) as store:
+            stored = 0
+            while stored < 2 * MIB:
+                with suppress(BoundReached):
+                    await store.record(some())
+                assert store._recovery.degraded is None, store.status()["text"]
+                stored += together * length
+            for _ in range(20):
+                head = store.heads()[0]
+                store.acknowledge(STATION, head.log_id, Lane.MAIN, head.head)
+                await until(lambda: state(store) == "ok")
+                await store.record(some()[:1])
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize("length", [30_000, 35_000, 40_000, 45_000])
+def test_a_bound_that_states_nearly_fill_is_left_when_all_is_delivered(
+    tmp_path: Path, length: int
+) -> None:
+    async def scenario() -> None:
+        async with store_at(tmp_path, MIB) as store:
+            for number in range(60):
+                with suppress(BoundReached):
+                    seen = routine(number, point=f"meter/{number % 12}", text="x" * length)
+                    await store.record([seen])
+                assert store._recovery.degraded is None, store.status()["text"]
+            head = store.heads()[0]
+            store.acknowledge(STATION, head.log_id, Lane.MAIN, head.head)
+            await until(lambda: state(store) == "ok")
+
+    asyncio.run(scenario())
 
 
 def test_a_full_medium_is_told_at_once_and_left_unaided(tmp_path: Path) -> None:

@@ -160,7 +160,7 @@ def test_an_alarm_waits_for_one_portion_at_most(
             done.append("vacuum")
             if len(done) == 3:  # it comes in while a portion is under way
                 items = [alarm(1)]
-                room = Append(items, Room.RESERVE, (), cost_bytes(items), stored)
+                room = Append(items, Room.RESERVE, [], cost_bytes(items), stored)
                 thread.put([room])
                 done.append("asked")
             original_vacuum(log)
