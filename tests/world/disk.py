@@ -138,9 +138,9 @@ class Disk:
     def copy_to(self, folder: Path) -> None:
         """Copy the files as a process would find them that starts after this one was killed."""
         folder.mkdir(parents=True, exist_ok=True)
-        for path in self.folder.iterdir():
-            if path.is_file() and not path.name.endswith("-shm"):
-                shutil.copyfile(path, folder / path.name)
+        for each in os.scandir(self.folder):
+            if each.is_file() and not each.name.endswith("-shm"):
+                shutil.copyfile(each.path, f"{folder}/{each.name}")
 
     def cut_to(self, folder: Path, kept: Kept, chance: random.Random) -> None:
         """Copy the files as they are found after a power cut at this moment."""

@@ -1,12 +1,15 @@
 """The faults, and the moments at which they strike."""
 
 import random
-from collections.abc import Callable
+import sqlite3
+from collections.abc import Callable, Sequence
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
 from buffer.log import FILE_NAME
+from buffer.schema import PAGE_BYTES
 from buffer.store import Store
 from events.model import ClockQuality
 from tests.world import stage
@@ -21,10 +24,15 @@ if TYPE_CHECKING:
 
 CLONE_LINE = 20
 CLONE_DEVICE = f"line-{CLONE_LINE}"
+DAMAGES = ("header", "hole", "pages", "short", "empty")
+HEADER_BYTES = 100  # of a SQLite file
 DAY_S = 86_400.0
-TRAP_EVERY_S = 1.1
-QUIET_S = 1.2  # of a world's life, before the first strike
-MESSAGE_HOPS = frozenset({Hop.BATCH, Hop.FETCH, Hop.VOLATILE, Hop.REREAD})
+TRAP_EVERY_S = 0.8
+SALVAGED_S = 0.6  # for so long events gather in a file before it is damaged
+QUIET_S = 1.0  # of a world's life, before the first strike
+MESSAGE_HOPS = frozenset({Hop.BATCH, Hop.FETCH, Hop.VOLATILE, Hop.REREAD, Hop.SALVAGE})
+
+SCARCE = frozenset({Hop.VOLATILE, Hop.REREAD, Hop.SALVAGE})  # the first that comes by is taken
 
 
 @dataclass(slots=True)
@@ -41,9 +49,14 @@ class Striker:
     def __init__(self, world: "World") -> None:
         self.world = world
         self.chance: random.Random = world.chance
-        began = world.now() + QUIET_S
+        began = world.now() + QUIET_S + (TRAP_EVERY_S if world.crowded else 0.0)
         self.traps = [
-            _Trap(fault, hop, self.chance.choice([0, 0, 0, 1, 2]), began + TRAP_EVERY_S * number)
+            _Trap(
+                fault,
+                hop,
+                0 if hop in SCARCE else self.chance.choice([0, 0, 0, 1, 2]),
+                began + TRAP_EVERY_S * number,
+            )
             for number, (fault, hop) in enumerate(world.pairs)
         ]
         self.awaited = {trap.hop for trap in self.traps}
@@ -62,6 +75,8 @@ class Striker:
                 loop.call_later(delay_s, self._go_deaf)
             elif trap.hop is Hop.REREAD:
                 loop.call_later(delay_s, lambda: self.strike(Fault.BACKUP, self._station(), None))
+            elif trap.hop is Hop.SALVAGE:
+                loop.call_later(max(0.0, delay_s - SALVAGED_S), self._make_salvage)
 
     def _make_volatile(self, *, unheard: bool) -> None:
         """Break a gateway's disk and press a button there; `unheard`: no station hears of it."""
@@ -78,10 +93,27 @@ class Striker:
             for path in self.world.network.paths.values():
                 self.world.network.stall(path, for_s + 2.0)
 
+    def _make_salvage(self) -> None:
+        """Damage a file that holds what no station has heard of yet."""
+        if self.world.healed:
+            return
+        gateway = self._gateway()
+        for path in self.world.network.paths.values():
+            self.world.network.stall(path, SALVAGED_S)
+        button = Device(self.world, gateway, 30 + len(self.traps))
+        self.world.later(SALVAGED_S / 2, lambda: button.press(gateway))
+        self.world.loop.call_later(SALVAGED_S, lambda: self._spoil(gateway))
+
     def _go_deaf(self) -> None:
         """Let no station hear for a while, so that a store fills."""
         for path in self.world.network.paths.values():
             self.world.network.stall(path, 4.0)
+
+    def salvaged_logs(self, process: Process) -> frozenset[str]:
+        store = getattr(process, "store", None)
+        if not isinstance(store, Store):
+            return frozenset()
+        return frozenset(head.log_id for head in store._salvaging.heads())
 
     def volatile_logs(self, process: Process) -> frozenset[str]:
         store = getattr(process, "store", None)
@@ -99,11 +131,13 @@ class Striker:
             if trap.skip:
                 trap.skip -= 1
                 continue
-            self.traps.remove(trap)
-            self.awaited = {each.hop for each in self.traps}
-            self.world.met[trap.fault, hop] += 1
             self.world.say(f"!! {trap.fault} at {hop} ({host.name})")
-            self.strike(trap.fault, host, wire)
+            self.traps.remove(trap)
+            if self.strike(trap.fault, host, wire):
+                self.world.met[trap.fault, hop] += 1
+            else:
+                self.traps.append(trap)  # it waits for the next that passes
+            self.awaited = {each.hop for each in self.traps}
             return
 
     def heal(self) -> None:
@@ -122,17 +156,24 @@ class Striker:
     def _station(self, host: Host | None = None) -> StationHost:
         return host if isinstance(host, StationHost) else self.chance.choice(self.world.stations)
 
-    def strike(self, fault: Fault, host: Host | None, wire: Wire | None) -> None:
+    def strike(self, fault: Fault, host: Host | None, wire: Wire | None) -> bool:
+        """Let a fault happen; False when nothing came of it, as everything was so already."""
         if self.world.healed:
-            return
-        self.world.struck.add(fault)
+            return False
         gateway = self._gateway(wire.gateway.host if wire is not None else host)
         station = self._station(wire.station.host if wire is not None else host)
-        self._actions(gateway, station, wire)[fault]()
+        if self._actions(gateway, station, wire)[fault]() is False:
+            return False
+        self.world.struck.add(fault)
+        if self.world.later_crowded:
+            self.world.bulky = self.world.filling = True
+            if fault is Fault.CARD:  # by the time it is heard, only its history tells
+                self._go_deaf()
+        return True
 
     def _actions(
         self, gateway: GatewayHost, station: StationHost, wire: Wire | None
-    ) -> dict[Fault, Callable[[], None]]:
+    ) -> dict[Fault, Callable[[], bool | None]]:
         short_s, long_s = self.chance.uniform(0.3, 4.0), self.chance.uniform(0.5, 5.0)
         kept = self.chance.choice(list(Kept))
         host: Host = self.chance.choice([gateway, gateway, station])
@@ -164,41 +205,66 @@ class Striker:
             Fault.KEY: lambda: self._change_key(gateway, station),
         }
 
-    def _stop(self, host: Host) -> None:
-        if host.run is not None and not host.run.dead:
-            self.world.tasks.add(self.world.loop.create_task(host.stop(host.run)))
+    def _stop(self, host: Host) -> bool:
+        if host.run is None or host.run.dead:
+            return False
+        self.world.tasks.add(self.world.loop.create_task(host.stop(host.run)))
+        return True
 
-    def _network(self, fault: Fault, gateway: GatewayHost, wire: Wire | None) -> None:
+    def _network(self, fault: Fault, gateway: GatewayHost, wire: Wire | None) -> bool:
         paths = [
             path
             for (name, _), path in self.world.network.paths.items()
             if name == gateway.name and path.wires
         ]
         if wire is None and not paths:
-            return
+            return False
         path = wire.path if wire is not None else self.chance.choice(paths)
         if fault is Fault.STALL:
             self.world.network.stall(path, self.chance.uniform(0.2, 9.0))
-            return
+            return True
         for each in list(path.wires) if wire is None else [wire]:
             if fault is Fault.CUT:
                 each.cut()
             else:
                 each.cut_at_gateway(self.chance.uniform(0.0, 3.0))
+        return True
 
-    def _corrupt(self, gateway: GatewayHost) -> None:
-        """Damage the file: what only it held is lost with the medium."""
+    def _spoil(self, gateway: GatewayHost) -> None:
+        if not self.world.healed:
+            self._corrupt(gateway, ("hole", "hole", "header", "pages"), folded=True)
+
+    def _corrupt(
+        self, gateway: GatewayHost, ways: Sequence[str] = DAMAGES, *, folded: bool = False
+    ) -> None:
+        """Damage the file: what only it held is lost with the medium.
+
+        folded: with all events in the file, and none in the write-ahead log that would mend it.
+        """
+        self.world.struck.add(Fault.CORRUPT)
         gateway.die(power=False)
         self._excuse(gateway)
         self.world.damaged = True
         path = gateway.disk.folder / FILE_NAME
+        if folded or self.chance.random() < 0.5:
+            with (
+                suppress(sqlite3.Error, UnicodeDecodeError),
+                closing(sqlite3.connect(path)) as file,
+            ):
+                file.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         content = bytearray(path.read_bytes())
-        match self.chance.choice(["header", "pages", "short", "empty"]):
+        way = self.chance.choice(ways)
+        match way if len(content) > HEADER_BYTES else "empty":
             case "header":
                 content[:16] = self.chance.randbytes(16)
+            case "hole":
+                content[:16] = self.chance.randbytes(16)
+                at = self.chance.choice(_leaves(content))
+                content[at : at + PAGE_BYTES] = bytes(PAGE_BYTES)
             case "pages":
+                self.world.scrambled = True
                 for _ in range(8):
-                    at = self.chance.randrange(100, max(101, len(content)))
+                    at = self.chance.randrange(HEADER_BYTES, len(content))
                     content[at : at + 64] = self.chance.randbytes(min(64, len(content) - at))
             case "short":
                 del content[len(content) // 2 :]
@@ -206,8 +272,9 @@ class Striker:
                 content.clear()
         path.write_bytes(content)
 
-    def _step_clock(self, host: Host) -> None:
+    def _step_clock(self, host: Host) -> bool:
         clock = host.clock
+        before = (clock.offset_s, clock.quality, clock.drift)
         match self.chance.choice(["forward", "back", "unset", "free", "drift", "ntp"]):
             case "forward":
                 clock.offset_s += DAY_S
@@ -221,20 +288,22 @@ class Striker:
                 clock.drift = self.chance.uniform(-0.01, 0.01)
             case _:
                 clock.quality, clock.offset_s = ClockQuality.SYNCHRONISED, 0.0
+        return before != (clock.offset_s, clock.quality, clock.drift)
 
-    def _restore_card(self, gateway: GatewayHost) -> None:
+    def _restore_card(self, gateway: GatewayHost) -> bool:
         """The card is replaced by an older image of itself; what only the newer held is gone."""
         if gateway.image is None:
-            return
+            return False
         gateway.die(power=True, kept=Kept.ALL)
         self._excuse(gateway)
         gateway.replace_disk(gateway.image)
         self.world.forked = True
+        return True
 
-    def _clone(self, gateway: GatewayHost) -> None:
+    def _clone(self, gateway: GatewayHost) -> bool:
         """A second machine starts with an image of the card, under the same key, for a while."""
         if gateway.image is None or self.world.clones:
-            return
+            return False
         clone = GatewayHost(
             self.world, f"{gateway.name}-clone", key=gateway.key, bound_bytes=gateway.bound_bytes
         )
@@ -245,6 +314,7 @@ class Striker:
         button = Device(self.world, gateway, CLONE_LINE)
         self.world.later(self.chance.uniform(0.1, 1.0), lambda: button.press(clone))
         self.world.loop.call_later(self.chance.uniform(0.5, 4.0), self._end_clone)
+        return True
 
     def _end_clone(self) -> None:
         """Take the clone away, with what only it held."""
@@ -272,9 +342,9 @@ class Striker:
                 if each.gateway == gateway.name and not held[each.id]
             }
 
-    def _restore_ledger(self, station: StationHost) -> None:
+    def _restore_ledger(self, station: StationHost) -> bool:
         if station.image is None:
-            return
+            return False
         judge = self.world.judge
         before, volatile = judge.held(station), judge.volatile(station)
         station.die(power=False)
@@ -282,10 +352,12 @@ class Striker:
         judge.forgive(station, before.keys() - judge.held(station).keys(), volatile)
         station.restored = True
         station.claimed.clear()
+        return True
 
-    def _change_key(self, gateway: GatewayHost, station: StationHost) -> None:
+    def _change_key(self, gateway: GatewayHost, station: StationHost) -> bool:
         """Revoke a key; a little later it, or a new one, is enrolled."""
-        station.keys.pop(stage.public_of(gateway.key), None)
+        if station.keys.pop(stage.public_of(gateway.key), None) is None:
+            return False
         fresh = self.chance.random() < 0.5
 
         def enrol() -> None:
@@ -299,3 +371,11 @@ class Striker:
                 each.keys[stage.public_of(gateway.key)] = gateway.name
 
         self.world.loop.call_later(self.chance.uniform(0.3, 3.0), enrol)
+        return True
+
+
+def _leaves(content: bytearray) -> list[int]:
+    """Return where the pages with events of devices lie, without the last; any if there is none."""
+    pages = range(PAGE_BYTES, len(content), PAGE_BYTES)
+    held = [at for at in pages if b"attempt" in content[at : at + PAGE_BYTES]]
+    return held[:-1] or held or list(pages) or [0]

@@ -166,8 +166,8 @@ class Host:
             if not run.dead:
                 self.world.defects.append("".join(traceback.format_exception(error)))
         if not run.dead and self.run is run:
-            self.world.network.detach(run, silently=False)
-            self.world.loop.call_later(1.0, self.start)
+            # What it still holds open ends with the process.
+            self.die(power=False, again_s=1.0)
 
     async def program(self, run: Run) -> None:
         raise NotImplementedError

@@ -9,6 +9,7 @@ import sqlite3
 from collections import Counter, defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from events.chain import genesis, link
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
 
 CORRUPT = "corrupt"  # what was salvaged from a damaged file leaves these
 NAMED_GAPS = frozenset({"trimmed", "delivered", "evicted"})
+
+BODIES_KNOWN = 1_000  # each is looked at many times
 
 
 class Broken(AssertionError):  # noqa: N818 - what the world is, when a promise is
@@ -53,6 +56,7 @@ class Book:
         return (each for each in self.attempts.values() if each.accepted)
 
 
+@lru_cache(maxsize=BODIES_KNOWN)
 def attempt_of(body: bytes) -> int | None:
     """Return the attempt that a body is of; None for the gateway's own events."""
     record = record_of(body)
@@ -60,6 +64,7 @@ def attempt_of(body: bytes) -> int | None:
     return number if isinstance(number, int) else None
 
 
+@lru_cache(maxsize=BODIES_KNOWN)
 def record_of(body: bytes) -> Record | None:
     try:
         return decode(body)
@@ -133,6 +138,8 @@ class Judge:
             held = main if lane is Lane.MAIN else max(main, urgent)
             if self.world.forked:
                 continue  # the cursor is that of another history, now and then
+            if self.world.damaged and lane is Lane.URGENT:
+                continue  # the urgent ones of a damaged file may be gone from it
             if lane is Lane.URGENT:  # only these are acknowledged there
                 numbers = self.world.urgent_numbers.get(log_id, set())
                 stored = max((seq for seq in numbers if seq <= stored), default=0)
@@ -190,9 +197,10 @@ class Judge:
     def _check_events(self, station: "StationHost", rows: list[tuple]) -> None:  # type: ignore[type-arg]
         seen: set[int] = set()
         order: dict[tuple[int, str], tuple[int, int]] = {}
-        for n, gateway, log, _, seq, suspect, readable, _, body, _ in sorted(
+        for n, gateway, log, log_id, seq, suspect, readable, _, body, _ in sorted(
             rows, key=lambda row: (row[2], row[4], row[0])
         ):
+            self._check_number(station, gateway, log_id, seq, body)
             if self.world.damaged and (suspect or not readable):
                 continue  # kept as it came, and named
             self._expect(readable, f"{station.name}: event {n} is unreadable")
@@ -224,6 +232,21 @@ class Judge:
             )
             order[key] = (seq, number)
 
+    def _check_number(
+        self, station: "StationHost", gateway: str, log_id: str, seq: int, body: bytes
+    ) -> None:
+        """Check that an event has the number that its gateway gave it, salvaged or not."""
+        if self.world.forked or self.world.scrambled:
+            return
+        given = self.world.numbers.get((gateway, log_id), {}).get(seq)
+        number = attempt_of(body)
+        if given is not None and not (self.world.damaged and number is None):  # its end is cut off
+            self._expect(
+                given == number,
+                f"{station.name}: attempt {number} stands at {seq} of {log_id},"
+                f" which is that of {given}",
+            )
+
     def _check_cursors(self, station: "StationHost", ledger: sqlite3.Connection) -> None:
         for log, log_id, main, urgent in ledger.execute(
             "SELECT id, log_id, main, urgent FROM log"
@@ -249,7 +272,7 @@ class Judge:
                 and seq not in self.world.evicted_numbers.get(log_id, ())
             ]
             self._expect(
-                not lacking or self.world.forked,
+                not lacking or self.world.forked or self.world.damaged,
                 f"{station.name}: {log_id} urgent cursor {urgent}, without {lacking[:5]}",
             )
 

@@ -1,23 +1,14 @@
 """A loop whose time passes only while everybody sleeps: no descriptor, no thread, no real second."""
 
 import asyncio
+from collections import deque
 from collections.abc import Callable
+from contextvars import Context
+from heapq import heappop, heappush
+from itertools import count
 from typing import Any
 
 START_S = 1000.0
-
-
-class _Selector:
-    """Stands where the loop looks for ready descriptors: there are none, so time goes on."""
-
-    def __init__(self) -> None:
-        self.now_s = START_S
-
-    def select(self, timeout: float | None = None) -> list[object]:
-        if timeout is None:
-            raise RuntimeError("everybody waits for ever")
-        self.now_s += timeout
-        return []
 
 
 class VirtualLoop(asyncio.BaseEventLoop):
@@ -29,15 +20,45 @@ class VirtualLoop(asyncio.BaseEventLoop):
 
     def __init__(self, executor_delay_s: Callable[[], float], between: Callable[[], None]) -> None:
         super().__init__()
-        self._selector = _Selector()
+        self._now_s = START_S
+        self._ready: deque[asyncio.Handle] = deque()
+        self._timers: list[tuple[float, int, asyncio.Handle]] = []  # of one moment: in turn
+        self._turns = count()
         self._executor_delay_s = executor_delay_s
         self._between = between
 
     def time(self) -> float:
-        return self._selector.now_s
+        return self._now_s
 
-    def _process_events(self, event_list: list[object]) -> None:
-        return
+    def call_at(  # type: ignore[override] # fewer type variables
+        self,
+        when: float,
+        callback: Callable[..., object],
+        *args: Any,
+        context: Context | None = None,
+    ) -> asyncio.TimerHandle:
+        handle = asyncio.TimerHandle(when, callback, args, self, context)
+        heappush(self._timers, (when, next(self._turns), handle))
+        return handle
+
+    def _timer_handle_cancelled(self, handle: asyncio.TimerHandle) -> None:
+        return  # it is passed over when its time comes
+
+    def _run_once(self) -> None:
+        """Take one turn, as the base class does, without a selector: most of a world is turns."""
+        ready, timers = self._ready, self._timers
+        if not ready:
+            while timers and timers[0][2].cancelled():
+                heappop(timers)
+            if not timers:
+                raise RuntimeError("everybody waits for ever")
+            self._now_s = max(self._now_s, timers[0][0])
+        while timers and timers[0][0] <= self._now_s:
+            ready.append(heappop(timers)[2])
+        for _ in range(len(ready)):
+            handle = ready.popleft()
+            if not handle.cancelled():
+                handle._run()
 
     def _write_to_self(self) -> None:
         return

@@ -2,7 +2,7 @@
 
 A mutation replaces one function, or one word of one, for the time of a `with`. `seen_as` says by
 which words of the judge it has to be caught, so that a patch that merely crashes proves nothing.
-`where` picks the worlds that can meet it: those in which one of these faults, or hops, is armed.
+`cell` and `where` pick the worlds that can meet it.
 """
 
 import asyncio
@@ -27,6 +27,7 @@ from buffer.entries import Pending
 from buffer.marks import StationMarks
 from buffer.reading import LogReader
 from buffer.rows import Rows
+from buffer.salvage import Salvage
 from buffer.store import Store
 from buffer.writer_thread import WriterThread
 from events.replication import Lane
@@ -38,23 +39,32 @@ from sync.sink import Sink
 from sync.verify import MissingCopy
 from sync.zmq_sink import Hub
 from tests.world.network import HERE
-from tests.world.plan import Fault, Hop, armed
+from tests.world.plan import Fault, Hop, armed, directed
 
 Patch = Callable[[], Any]
 
 
 @dataclass(frozen=True)
 class Mutation:
-    """worlds: it has to be caught within so many."""
+    """A mutation, and the worlds that catch it.
+
+    cell: the pair of fault and hop that it cannot live with, each tried in a world of its own.
+    crowded: with two required stations and a store that fills. where: for what takes more than one
+    fault, the worlds of the plan instead, in which one of each collection is armed.
+    """
 
     name: str
     patches: Callable[[], Sequence[Any]]
     seen_as: str
+    cell: tuple[Fault, Hop] | None = None
+    crowded: bool = False
     where: Sequence[Collection[Fault | Hop]] = ()
-    worlds: int = 120
+    worlds: int = 40
 
     def seeds(self, of: range) -> list[int]:
-        """Return the worlds to try: one of each collection in `where` is armed in them."""
+        """Return the worlds to try, of those of the plan at most `of`."""
+        if self.cell is not None:
+            return list(directed(*self.cell, crowded=self.crowded)[: self.worlds])
         fitting = (
             seed
             for seed in of
@@ -152,6 +162,24 @@ def _moved_without_origin() -> Sequence[Any]:
 def _evict_alarms_first() -> Sequence[Any]:
     turned = (eviction._LAST, *eviction._ORDER)
     return [patch.object(eviction, "_ORDER", turned)]
+
+
+def _salvage_renumbers() -> Sequence[Any]:
+    """Number what is found in the order in which it is found, as a new log would."""
+    reading = Salvage.read
+
+    def read(self: Salvage, lane: Lane, after: int, **named: Any) -> Any:
+        answer = yield from reading(self, lane, after, **named)
+        if lane is Lane.MAIN:
+            entries = tuple(
+                msgspec.structs.replace(entry, seq=number)
+                for number, entry in enumerate(answer.entries, after + 1)
+            )
+            through = after + len(entries)
+            answer = replace(answer, entries=entries, gaps=(), through=through, head=through)
+        return answer
+
+    return [patch.object(Salvage, "read", read)]
 
 
 # --- replication
@@ -294,40 +322,91 @@ def _origin_not_asked() -> Sequence[Any]:
     return [patch.object(Recording, "_origin", lambda self, origin, seq: None)]
 
 
-_DEATHS = (Fault.GATEWAY_CUT, Fault.GATEWAY_KILL)
-_MEMORY = (Hop.VOLATILE, Hop.MOVE)
+# These bring old events behind newer ones.
+_LATE = (Hop.VOLATILE, Hop.MOVE, Hop.SALVAGE)
 _LACKS = "lacks what devices heard accepted"
 _STATE = "is newer and held"
 _AHEAD = " acknowledged "
 
 MUTATIONS = [
-    Mutation("acknowledge before commit", _acknowledge_before_commit, _LACKS, [_DEATHS]),
-    Mutation("an error counts as stored", _errors_count_as_stored, _LACKS),
-    Mutation("delete before ack", _delete_before_ack, _LACKS, [[Hop.TRIM]]),
-    Mutation("any station will do", _any_station_will_do, _LACKS, [[Hop.TRIM]], worlds=150),
-    Mutation("claims only grow", _claims_only_grow, _LACKS, [[Hop.TRIM], [Fault.BACKUP]], 150),
-    Mutation("gateway: WAL NORMAL", _gateway_wal_normal, _LACKS, [[Fault.GATEWAY_CUT]], 100),
-    Mutation("reuse a number after restart", _reuse_a_number, "not settled", [_DEATHS]),
-    Mutation("evict alarms first", _evict_alarms_first, "evicts alarms", [[Hop.EVICT]]),
-    Mutation("gap not sent", _gap_not_sent, "undeclared", [[Hop.TRIM, Hop.REREAD]]),
-    Mutation("volatile counts as durable", _volatile_counts_as_durable, _LACKS, [_MEMORY]),
-    Mutation("moved without origin", _moved_without_origin, "twice", [_MEMORY]),
-    Mutation("ignore the fetch id", _ignore_the_fetch_id, "malformed-message"),
+    Mutation(
+        "acknowledge before commit",
+        _acknowledge_before_commit,
+        _LACKS,
+        (Fault.GATEWAY_KILL, Hop.APPEND),
+    ),
+    Mutation(
+        "an error counts as stored",
+        _errors_count_as_stored,
+        _LACKS,
+        (Fault.GATEWAY_IO, Hop.APPEND),
+    ),
+    Mutation("delete before ack", _delete_before_ack, _LACKS, (Fault.STALL, Hop.EVICT)),
+    Mutation(
+        "any station will do", _any_station_will_do, _LACKS, (Fault.STALL, Hop.TRIM), crowded=True
+    ),
+    Mutation(
+        "claims only grow", _claims_only_grow, _LACKS, (Fault.BACKUP, Hop.FETCH), crowded=True
+    ),
+    Mutation("gateway: WAL NORMAL", _gateway_wal_normal, _LACKS, (Fault.GATEWAY_CUT, Hop.BATCH)),
+    Mutation(
+        "reuse a number after restart",
+        _reuse_a_number,
+        "not settled",
+        (Fault.GATEWAY_KILL, Hop.ANSWER),
+    ),
+    Mutation("evict alarms first", _evict_alarms_first, "evicts alarms", (Fault.STALL, Hop.EVICT)),
+    Mutation("gap not sent", _gap_not_sent, "undeclared", (Fault.CLOCK, Hop.EVICT)),
+    Mutation(
+        "volatile counts as durable",
+        _volatile_counts_as_durable,
+        _LACKS,
+        (Fault.GATEWAY_CUT, Hop.MOVE),
+    ),
+    Mutation(
+        "moved without origin",
+        _moved_without_origin,
+        "twice",
+        (Fault.STALL, Hop.VOLATILE),
+        crowded=True,
+    ),
+    Mutation("salvage renumbers", _salvage_renumbers, "stands at", (Fault.CLOCK, Hop.SALVAGE)),
+    Mutation(
+        "ignore the fetch id", _ignore_the_fetch_id, "malformed-message", (Fault.KEY, Hop.MOVE)
+    ),
     Mutation(
         "cursor moves on failed commit",
         _cursor_moves_on_failure,
         _AHEAD,
-        [[Fault.STATION_FULL, Fault.STATION_IO]],
+        (Fault.STATION_IO, Hop.COMMIT),
     ),
-    Mutation("answer before the ledger's commit", _answer_before_ledger, _AHEAD),
-    Mutation("history not looked at", _history_not_looked_at, _LACKS, [[Fault.CARD]], 100),
-    Mutation("forgotten copy", _forgotten_copy, "main cursor"),
-    Mutation("station: WAL NORMAL", _station_wal_normal, _LACKS, [[Fault.STATION_CUT]]),
     Mutation(
-        "cursor outside the transaction", _cursor_outside_the_transaction, "cursor", [[Hop.COMMIT]]
+        "answer before the ledger's commit",
+        _answer_before_ledger,
+        _AHEAD,
+        (Fault.STATION_IO, Hop.COMMIT),
     ),
-    Mutation("late restore clears alarm", _late_restore_clears, _STATE),
-    Mutation("number without log id", _number_without_log, "main cursor", [_MEMORY]),
-    Mutation("the wall clock decides", _wall_clock_decides, _STATE, [[Fault.CLOCK]]),
-    Mutation("origin not asked", _origin_not_asked, "twice", [_MEMORY]),
+    Mutation(
+        "history not looked at",
+        _history_not_looked_at,
+        _LACKS,
+        (Fault.CARD, Hop.FETCH),
+        crowded=True,
+    ),
+    Mutation("forgotten copy", _forgotten_copy, "main cursor"),
+    Mutation("station: WAL NORMAL", _station_wal_normal, _LACKS, (Fault.STATION_CUT, Hop.TRIM)),
+    Mutation(
+        "cursor outside the transaction",
+        _cursor_outside_the_transaction,
+        "cursor",
+        (Fault.STATION_KILL, Hop.COMMIT),
+    ),
+    Mutation("late restore clears alarm", _late_restore_clears, _STATE, where=[_LATE], worlds=80),
+    Mutation(
+        "number without log id", _number_without_log, "main cursor", (Fault.CLOCK, Hop.VOLATILE)
+    ),
+    Mutation("the wall clock decides", _wall_clock_decides, _STATE, (Fault.CLOCK, Hop.APPEND)),
+    Mutation(
+        "origin not asked", _origin_not_asked, "twice", (Fault.STALL, Hop.VOLATILE), crowded=True
+    ),
 ]

@@ -13,7 +13,7 @@ pytestmark = [pytest.mark.xdist_group("mutations"), pytest.mark.timeout(600)]
 
 @pytest.fixture(scope="module")
 def told() -> dict[str, dict[str, Any]]:
-    # Twice the worlds: a card restored just so that only the history can tell comes in 2 of 100.
+    # Twice the worlds of the plan: what takes more than one fault may come seldom.
     lines = world("--mutations", str(2 * WORLDS)).splitlines()
     return {each["name"]: each for each in map(json.loads, lines)}
 
@@ -24,3 +24,4 @@ def test_a_mutation_is_caught(mutation: Any, told: dict[str, dict[str, Any]]) ->
     assert found["said"], f"{mutation.name} lived through {found['worlds']} worlds"
     assert mutation.seen_as in found["said"]
     assert found["worlds"] <= mutation.worlds
+    assert found["sound"], "the unbroken code does not live through that world either"

@@ -7,6 +7,7 @@ world that breaks a promise is lived again, the same to the last message, by its
 import asyncio
 import random
 import shutil
+import traceback
 from collections import Counter
 from collections.abc import Callable, Coroutine
 from pathlib import Path
@@ -23,9 +24,11 @@ from tests.world.hosts import GatewayHost, Host, Run, StationHost
 from tests.world.judge import Broken, Judge
 from tests.world.loop import VirtualLoop
 from tests.world.network import HERE, Context, Network, Process, Wire
-from tests.world.plan import Fault, Hop, armed
+from tests.world.plan import Fault, Hop, armed, is_crowded
 
-LIFE_S = 6.5
+LIFE_S = 4.8
+DIRECTED_LIFE_S = 3.2  # with one pair, whose hop needs no long preparation
+CROWDED_LIFE_S = 8.0  # a station comes back, says what it lacks, and a store fills after that
 SETTLE_S = 120.0  # a healed world has delivered everything by then
 CHECK_S = 0.3
 KIB = 1024
@@ -68,32 +71,36 @@ class World:
         self.urgent_numbers: dict[str, set[int]] = {}
         self.forked = False  # a log has two histories
         self.damaged = False  # a file was, so some of its events may be
+        self.scrambled = False  # any byte of a file may be another
         self.healed = False
         self.judge = Judge(self)
         hops = {hop for _, hop in self.pairs}
-        self.bulky = Hop.TRIM in hops or self.chance.random() < 0.1
+        self.bulky = Hop.TRIM in hops or self.chance.random() < 0.03
         restored = Hop.REREAD in hops or Fault.BACKUP in {fault for fault, _ in self.pairs}
-        evicts = Hop.EVICT in hops
+        self.crowded = is_crowded(seed)
+        evicts = Hop.EVICT in hops or self.crowded
         self.bulky |= evicts
         self.filling = (
             self.bulky and restored
         ) or evicts  # so fast that the store needs room all the time
         self.stations = self._make_stations()
+        self.later_crowded = self.crowded and self.pairs[0][0] in {Fault.BACKUP, Fault.CARD}
         self.gateways = self._make_gateways()
         self.devices = [
             Device(self, gateway, number)
             for gateway in self.gateways
             for number in range(1 if self.bulky else self.chance.choice([1, 2]))
         ]
+        if self.later_crowded:  # first there is much that could go, and no need of room
+            self.bulky = self.filling = False
         self.striker = Striker(self)
 
     def _make_stations(self) -> list[StationHost]:
         paths = ("lan", "lte") if self.chance.random() < 0.3 else ("lan",)
         made = [StationHost(self, "alpha", required=True, paths=paths)]
-        if self.chance.random() < 0.2:
-            made.append(
-                StationHost(self, "beta", required=self.chance.random() < 0.5, paths=("lan",))
-            )
+        if self.crowded or self.chance.random() < 0.15:
+            required = self.crowded or self.chance.random() < 0.5
+            made.append(StationHost(self, "beta", required=required, paths=("lan",)))
         return made
 
     def _make_gateways(self) -> list[GatewayHost]:
@@ -202,6 +209,8 @@ class World:
         if isinstance(message, Batch) and message.entries:
             volatile = message.log_id in self.striker.volatile_logs(wire.gateway)
             hop = Hop.VOLATILE if volatile else Hop.BATCH
+            if message.log_id in self.striker.salvaged_logs(wire.gateway):
+                hop = Hop.SALVAGE
             if station.owes_word(wire.gateway.host.name, message.log_id):
                 hop = Hop.REREAD
             self.striker.reached(hop, wire.gateway.host, wire=wire)
@@ -223,7 +232,10 @@ class World:
     async def _life(self) -> None:
         for host in self.hosts:
             host.start()
-        until = self.now() + LIFE_S
+        hops = {hop for _, hop in self.pairs}
+        brief = len(self.pairs) == 1 and not hops & {Hop.TRIM, Hop.EVICT, Hop.REREAD}
+        life_s = DIRECTED_LIFE_S if brief else LIFE_S
+        until = self.now() + (CROWDED_LIFE_S if self.crowded else life_s)
         devices = [self.loop.create_task(each.live(until)) for each in self.devices]
         self.tasks |= set(devices)
         self.striker.prepare()
@@ -282,7 +294,8 @@ class World:
 
     def _defect(self, _loop: object, context: dict[str, object]) -> None:
         error = context.get("exception")
-        self.defects.append(f"{context.get('message')}: {error!r}")
+        shown = "".join(traceback.format_exception(error)) if isinstance(error, Exception) else ""
+        self.defects.append(f"{context.get('message')}: {error!r}\n{shown}")
 
     def _end(self) -> None:
         """Let every task end, whatever became of the world."""
