@@ -22,7 +22,7 @@ from buffer.disk import Disk
 from buffer.entries import Pending, pending
 from buffer.eviction import Evicted
 from buffer.log import EventLog
-from buffer.memory import readable
+from buffer.memory import again_of, readable
 from buffer.writer_thread import Steps
 from events.errors import StoreError
 from events.kinds import Kind, Qualifier, Subkind
@@ -152,7 +152,7 @@ class Evictions:
         for seq, body in self._disk.memory.numbered(self._owed):
             record = readable(body)
             if record is not None and marks.holds_for_any(seq, urgent=record.urgent):
-                origin = Origin(head.log_id, seq)
+                origin = again_of(record, head.log_id) or Origin(head.log_id, seq)
                 again = pending(
                     record.observation, record.stamp, urgent=record.urgent, origin=origin
                 )

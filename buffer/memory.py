@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from events.errors import UnreadableEvent
-from events.model import BYPASSED_KIND, Condition, Observation, Record, condition
+from events.model import BYPASSED_KIND, Condition, Observation, Origin, Record, condition
 from events.wire import decode
 
 CONDITIONS_MAX: Final = 20_000
@@ -77,17 +77,18 @@ class Memory:
             self._last_raw[source] = (seq, raw)
 
     def note(
-        self, seq: int, observation: Observation, body: bytes, *, again_of: int | None = None
+        self, seq: int, observation: Observation, body: bytes, *, again_of: Origin | None = None
     ) -> None:
         """Take a stored event; call in the order of the log.
 
-        seq: 0 for one that has no number in it. again_of: it stood in this log under that number
-        before, and is passed over where a newer one of its condition is known.
+        seq: 0 for one that has no number in it. again_of: it stood in this log at that place first,
+        and is passed over where a newer one of its condition is known.
         """
         self.through = max(self.through, seq)
         self._noted_bytes += len(body)
         key = condition(observation)
-        if again_of is not None and self._latest.get(key, (again_of,))[0] != again_of:
+        held = self._latest.get(key)
+        if again_of is not None and held is not None and not _is_of(again_of, *held):
             return
         self._latest.pop(key, None)  # moves it to the end: least recently stored stands first
         self._latest[key] = (seq, body)
@@ -193,10 +194,16 @@ class Memory:
         self.forgotten_count += 1
 
 
-def again_of(record: Record, log_id: str) -> int | None:
-    """Return the number under which a record stood in this log before, None where it did not."""
+def again_of(record: Record, log_id: str) -> Origin | None:
+    """Return the place at which a record stood in this log first, None where it did not."""
     origin = record.origin
-    return None if origin is None or origin.log_id != log_id else origin.seq
+    return None if origin is None or origin.log_id != log_id else origin
+
+
+def _is_of(first: Origin, seq: int, body: bytes) -> bool:
+    """Tell whether an event is the one that stood at `first`, or that one recorded again."""
+    record = readable(body)
+    return seq == first.seq or (record is not None and record.origin == first)
 
 
 def readable(body: bytes) -> Record | None:

@@ -1,8 +1,10 @@
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from buffer.entries import pending
 from buffer.memory import CHECKPOINT_EVERY, Memory
-from tests.buffer.logs import item
+from events.model import Origin
+from tests.buffer.logs import item, stamp
 
 
 def note(memory: Memory, seq: int, **fields: object) -> None:
@@ -26,9 +28,11 @@ def test_an_event_that_is_recorded_again_is_the_newest_only_where_it_was() -> No
     note(memory, 1, point="a", value=1)
     note(memory, 2, point="b", value=1)
     note(memory, 3, point="b", value=2)
-    for seq, point, before in ((4, "a", 1), (5, "b", 2), (6, "a", 4)):
-        each = item(seq, point=point, value=1)
-        memory.note(seq, each.record.observation, each.body, again_of=before)
+    for seq, point, first in ((4, "a", 1), (5, "b", 2), (6, "a", 1)):
+        origin = Origin("log", first)
+        seen = item(seq, point=point, value=1).record.observation
+        again = pending(seen, stamp(seq), urgent=False, origin=origin)
+        memory.note(seq, seen, again.body, again_of=origin)
     assert [seq for seq, _ in memory.numbered(range(1, 10))] == [3, 6]
 
 

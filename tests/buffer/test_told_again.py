@@ -141,3 +141,22 @@ def test_a_station_that_was_put_back_is_told_what_was_trimmed_since(tmp_path: Pa
             assert again.origin is not None
 
     asyncio.run(scenario())
+
+
+def test_what_was_told_again_and_went_too_comes_from_its_first_place(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with store_at(tmp_path, bound_bytes=MIB) as store:
+            log_id = store.heads()[0].log_id
+            await store.record([routine(2, point="pump", kind="fault")])
+            for _ in range(2):
+                await flood(store)
+                after = store.mark(STATION, log_id, Lane.MAIN)
+                assert about(await read_all(store, after=after), "pump") == []
+                await until(lambda: ended(store))
+                (again,) = about(
+                    await read_all(store, after=store.mark(STATION, log_id, Lane.MAIN)), "pump"
+                )
+                assert again.origin == Origin(log_id, 1)
+                store.acknowledge(STATION, log_id, Lane.MAIN, after)  # put back: it lacks both
+
+    asyncio.run(scenario())
