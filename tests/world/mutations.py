@@ -390,7 +390,7 @@ MUTATIONS = [
         "history not looked at",
         _history_not_looked_at,
         _LACKS,
-        (Fault.CARD, Hop.FETCH),
+        (Fault.CARD, Hop.BATCH),
         crowded=True,
     ),
     Mutation("forgotten copy", _forgotten_copy, "main cursor"),
