@@ -123,7 +123,7 @@ class Disk:
                 )
             )
 
-        return await self.writer.run(steps)
+        return await self.writer.run(steps, urgent=lane is Lane.URGENT)
 
     async def trim_older_than(self, at_us: int) -> None:
         """Delete what every required station holds and was recorded before a wall time.

@@ -120,9 +120,12 @@ class Writer:
         self._submit(append)
         return await append.done
 
-    async def run(self, work: Callable[[EventLog], Steps[T]]) -> T:
-        """Run work on the log in slices. Raises `StoreError`, also when no log is open."""
-        return await self._work(self._thread.on_log(work))
+    async def run(self, work: Callable[[EventLog], Steps[T]], *, urgent: bool = False) -> T:
+        """Run work on the log in slices. Raises `StoreError`, also when no log is open.
+
+        What is `urgent` has its first slice before the next one of any other work.
+        """
+        return await self._work(self._thread.on_log(work), urgent=urgent)
 
     async def beside(self, work: Steps[T]) -> T:
         """Run work that needs no log, in slices, in the thread that may wait for the medium."""
@@ -132,8 +135,9 @@ class Writer:
         """Copy the log to a file while appends and readings go on. Raises `StoreError`."""
         await self._work(self._thread.snapshot(target))
 
-    async def _work(self, steps: Steps[T], *, alone: bool = False) -> T:
-        job = Job(steps, asyncio.get_running_loop().create_future(), alone=alone)
+    async def _work(self, steps: Steps[T], *, alone: bool = False, urgent: bool = False) -> T:
+        done = asyncio.get_running_loop().create_future()
+        job = Job(steps, done, alone=alone, urgent=urgent)
         self._submit(job)
         try:
             result: T = await job.done

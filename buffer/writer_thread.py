@@ -73,11 +73,12 @@ class Append:
 
 @dataclass(eq=False, slots=True)
 class Job:
-    """Other work on the log. `alone`: it changes the log under everybody else's feet."""
+    """Other work. `alone`: it changes the log under all others' feet. `urgent`: it goes first."""
 
     steps: Steps[Any]
     done: "asyncio.Future[Any]"
     alone: bool = False
+    urgent: bool = False
     abandoned: bool = False
     result: object = None
     error: StoreError | None = None
@@ -220,7 +221,7 @@ class WriterThread:
                     if isinstance(request, Append):
                         self._appends.append(request)
                     elif isinstance(request, Job):
-                        self._jobs.append(request)
+                        (self._jobs.appendleft if request.urgent else self._jobs.append)(request)
                     else:
                         self._stopping = True
         except queue.Empty:

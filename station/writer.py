@@ -1,9 +1,10 @@
 """One thread, one connection, and group commit without a timer.
 
 Jobs are functions of the connection. While the thread works on one transaction, new jobs gather;
-the next transaction takes them, urgent ones alone and first. When one of them fails, all is undone
-and done once more, each job by itself, so that only the failing one fails: a job must bear to be
-run again. When the commit itself fails, all its jobs do.
+the next transaction takes them, urgent ones alone and first; one in progress is cut short for them
+between two jobs, and what it did not come to waits for the one after. When one of them fails, all
+is undone and done once more, each job by itself, so that only the failing one fails: a job must
+bear to be run again. When the commit itself fails, all its jobs do.
 
 A programming error in a job is undone and reaches its caller alone, who knows what depends on it: a
 command is settled as lost, an answer to a person says so. The commit of events and the station's own
@@ -29,6 +30,7 @@ Work = Callable[[sqlite3.Connection], Any]
 
 JOBS_PER_COMMIT_MAX = 256
 EVENTS_PER_COMMIT_MAX = 2_000  # some 20 ms: an alarm waits for what is left of one
+EVENTS_BEFORE_URGENT = 200  # that a transaction stores before it is cut short for an urgent job
 COPY_DUE_BYTES = 4 * 1024 * 1024  # some milliseconds; SQLite's own time for it is inside a commit
 COMMIT_BYTES = 5 * PAGE_SIZE  # that a commit changes whatever it stores
 ROW_FACTOR = 2  # what a body becomes with its columns
@@ -56,6 +58,7 @@ class _Job:
     leaves_rows: bool = False
     events: int = 0
     size: int = 0
+    urgent: bool = False
     outcome: Any = None
     error: Exception | None = None
 
@@ -142,7 +145,7 @@ class Writer:
         if len(self._waiting) + len(self._urgent) >= JOBS_WAITING_MAX:
             raise StoreError("the store does not keep up", hint="look at the station's disk")
         answer: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
-        job = _Job(work, answer, note, careful, leaves_rows, events, size)
+        job = _Job(work, answer, note, careful, leaves_rows, events, size, urgent)
         (self._urgent if urgent else self._waiting).append(job)
         if self._working is None:
             self._start()
@@ -237,12 +240,21 @@ class Writer:
                 self._undo(connection)
 
     def _all_at_once(self, connection: sqlite3.Connection, jobs: list[_Job]) -> bool:
-        """Do the jobs without a way back for each; False when one failed."""
+        """Do the jobs without a way back for each; False when one failed.
+
+        Those that are put off for an urgent one are taken out of `jobs`.
+        """
+        done = 0
         try:
-            for job in jobs:
+            for number, job in enumerate(jobs):
+                if self._urgent and not job.urgent and done >= EVENTS_BEFORE_URGENT:
+                    self._waiting.extendleft(reversed(jobs[number:]))
+                    del jobs[number:]
+                    break
                 if not job.leaves_rows:
                     self._flush(connection)
                 job.outcome = job.work(connection)
+                done += job.events
             self._flush(connection)
         except Exception:  # noqa: BLE001 - told by `_attempt` to the caller of that job alone
             return False

@@ -19,6 +19,7 @@ from events.kinds import Subkind
 from events.model import Instant
 from events.replication import Hello, Lane
 from sync.flight import Flight
+from sync.inbox import Inbox
 from sync.keys import public_of
 from sync.ledger import CommitResult, Ledger
 from sync.notices import Notices, lacking
@@ -76,6 +77,7 @@ class Hub:
         self._gateways: dict[str, Gateway] = {}
         self._flight = Flight()
         self._routes: dict[bytes, Connection] = {}
+        self._inbox: Inbox[zmq.Frame] = Inbox(self._may_wait)
         self._heard: dict[tuple[str, str], tuple[float, float]] = {}
         self._line: LoopSocket | None = None
         self._wrong_keys: WrongKeys | None = None
@@ -97,7 +99,7 @@ class Hub:
                     if now.monotonic >= tick_at:
                         tick_at = now.monotonic + TICK_S
                         self._tick(tasks, now)
-                    if line.has_input():
+                    if self._inbox or line.has_input():
                         await asyncio.sleep(0)
                     else:
                         await wait(self._awake, tick_at)
@@ -179,7 +181,7 @@ class Hub:
         now = self._clock.now()
         until = now.monotonic + STEP_S
         while now.monotonic < until:
-            frames = line.receive()
+            frames = self._inbox.next(line.receive)
             if frames is None:
                 return
             now = self._clock.now()
@@ -198,6 +200,11 @@ class Hub:
             if connection.greeted is not None and connection.sink.state in TALKING:
                 hello = connection.greeted
                 self._heard[connection.gateway, hello.path] = (now.monotonic, hello.period_s)
+
+    def _may_wait(self, frames: list[zmq.Frame]) -> bool:
+        """Tell whether a message is of a lane that carries everything, and may be late."""
+        connection = self._routes.get(frames[0].bytes)
+        return connection is not None and connection.serves(Lane.MAIN)
 
     def _challenged(self, newest: Connection) -> bool:
         """Ask who spoke for this gateway before; tell whether they turn out to be gone."""

@@ -102,6 +102,25 @@ def test_lanes_are_read_through_the_store(tmp_path: Path) -> None:
     asyncio.run(scenario())
 
 
+def test_an_alarm_is_read_before_what_else_was_asked_for(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with store_at(tmp_path) as store:
+            await store.record([routine(1), panic(2), routine(3)])
+            log_id = store.heads()[0].log_id
+            done: list[Lane] = []
+
+            async def read(lane: Lane) -> None:
+                await store.read(log_id, lane, 0, limit_bytes=10_000)
+                done.append(lane)
+
+            async with asyncio.TaskGroup() as tasks:
+                for lane in (Lane.MAIN, Lane.MAIN, Lane.URGENT):
+                    tasks.create_task(read(lane))
+            assert done == [Lane.URGENT, Lane.MAIN, Lane.MAIN]
+
+    asyncio.run(scenario())
+
+
 def _interval(store: Store) -> dict[str, Scalar]:
     now = Instant(monotonic=5.0, wall=1_800_000_000.0)
     interval = unwatched(store, point="p", source="s", level=True, now=now).details

@@ -19,7 +19,7 @@ from events.errors import StoreError
 from events.model import Origin
 from station import schema
 from station.store import Store
-from station.writer import COPY_DUE_BYTES, Work
+from station.writer import COPY_DUE_BYTES, EVENTS_BEFORE_URGENT, Work
 from tests.station.gateway_log import GatewayLog, record
 from tests.station.ledger import NOW, gathering, listed, states, with_store
 
@@ -166,6 +166,78 @@ def test_an_alarm_goes_alone_before_what_waits_and_a_flood_is_cut(tmp_path: Path
         ["alarm 2", "flood 0"],
         ["flood 1", "flood 2"],
     ]
+
+
+def test_a_transaction_is_cut_short_for_an_alarm(tmp_path: Path) -> None:
+    """It ends after the job at which the alarm came; what it did not come to keeps its order."""
+    trace: list[str] = []
+    begun, alarmed = threading.Event(), threading.Event()
+
+    def job(name: str) -> Callable[[sqlite3.Connection], str]:
+        def work(_: sqlite3.Connection) -> str:
+            trace.append(name)
+            return name
+
+        return work
+
+    def wait(_: sqlite3.Connection) -> None:
+        trace.append("flood 1")
+        begun.set()
+        alarmed.wait(10.0)
+
+    async def work(store: Store) -> None:
+        submit = store._writer.submit
+        await submit(lambda connection: connection.set_trace_callback(trace.append))
+        async with gathering(store):
+            answers = [submit(job("flood 0"), events=EVENTS_BEFORE_URGENT - 1)]
+            answers.append(submit(wait, events=1))
+            answers += [submit(job(f"flood {part}"), events=1) for part in (2, 3)]
+        await asyncio.to_thread(begun.wait, 10.0)
+        answers.append(submit(job("alarm 1"), events=1, urgent=True))
+        alarmed.set()
+        assert await asyncio.gather(*answers) == [
+            "flood 0", None, "flood 2", "flood 3", "alarm 1",
+        ]  # fmt: skip
+
+    with_store(tmp_path, work)
+    transactions = "|".join(trace).split("BEGIN IMMEDIATE")
+    named = [re.findall("(?:alarm|flood) [0-9]", each) for each in transactions]
+    assert [each for each in named if each] == [
+        ["flood 0", "flood 1"],
+        ["alarm 1"],
+        ["flood 2", "flood 3"],
+    ]
+
+
+def test_a_stream_of_alarms_lets_the_others_go_on(tmp_path: Path) -> None:
+    """However many alarms come, each transaction of the others gets its share done."""
+    trace: list[str] = []
+    answers: list[asyncio.Future[None]] = []
+
+    async def work(store: Store) -> None:
+        loop, submit = asyncio.get_running_loop(), store._writer.submit
+
+        def alarm(_: sqlite3.Connection) -> None:
+            trace.append("alarm")
+
+        def flood(_: sqlite3.Connection) -> None:
+            trace.append("flood")
+            sent = threading.Event()
+
+            def send() -> None:
+                answers.append(submit(alarm, events=1, urgent=True))
+                sent.set()
+
+            loop.call_soon_threadsafe(send)
+            sent.wait(10.0)
+
+        async with gathering(store):
+            flooding = [submit(flood, events=EVENTS_BEFORE_URGENT // 2) for _ in range(6)]
+        await asyncio.gather(*flooding)
+        await asyncio.gather(*answers)
+
+    with_store(tmp_path, work)
+    assert trace == ["flood"] * 2 + (["alarm"] * 2 + ["flood"] * 2) * 2 + ["alarm"] * 2
 
 
 def test_the_write_ahead_log_is_copied_between_commits(tmp_path: Path) -> None:
