@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sync.messages import encode_entries
-from tests.benchmarks import catchup, costs, floor, latency, load, over_line, recording, thousand
+from tests.benchmarks import append, catchup, costs, floor, latency, load, over_line, thousand
 from tests.benchmarks.figures import Beside, Goal, Measured, Row, median, quantile
 from tests.benchmarks.peers import tools
 
@@ -231,14 +231,12 @@ def _alarms(setting: Setting) -> dict[str, Measured]:
 
 def _append(setting: Setting) -> dict[str, Measured]:
     single, many = setting.count(1000), setting.count(60_000)
-    ratios, rates, raw_rates, ones = [], [], [], []
+    runs, raw_rates = [], []
     for _ in range(setting.runs):
-        raw = median(floor.sqlite_commit(single))
-        ours = asyncio.run(recording.measure(single=single, many=many, tasks=TASKS))
-        ratios.append(median(ours["seconds"]) / raw)
-        ones.append(raw * 1e3)
-        rates += ours["rate"]
+        runs.append(asyncio.run(append.measure(single=single, many=many, tasks=TASKS)))
         raw_rates.append(floor.sqlite_rate(many, TASKS))
+    ones = tuple(median(run.raw_s) * 1e3 for run in runs)
+    hops = tuple(median(run.hops_s) * 1e3 for run in runs)
 
     def storage() -> list[float]:
         return [
@@ -256,11 +254,16 @@ def _append(setting: Setting) -> dict[str, Measured]:
     )
     return {
         _APPEND_ONE.name: Measured(
-            values=tuple(ratios),
-            beside=(Beside(name="one raw commit", unit="ms", values=tuple(ones)),),
+            values=tuple(median(run.store_s) / median(run.raw_s) for run in runs),
+            beside=(
+                Beside(name="one raw commit", unit="ms", values=ones),
+                Beside(name="to a thread and back alone", unit="ms", values=hops),
+            ),
             note=f"medians of {single}",
         ),
-        _APPEND_MANY.name: Measured(values=tuple(rates), beside=(raw_rate, peer)),
+        _APPEND_MANY.name: Measured(
+            values=tuple(run.rate for run in runs), beside=(raw_rate, peer)
+        ),
     }
 
 
