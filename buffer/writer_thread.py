@@ -43,9 +43,8 @@ class BoundReached(StoreFull):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Opened:
-    """What an opened log held.
+    """What an opened log held. last: the newest record, None in an empty log.
 
-    last: the newest record, None in an empty log.
     beyond: bodies of events newer than the caller knew of: commits whose answer was lost.
     set_aside: the file that had to make room for this one.
     """
