@@ -68,6 +68,9 @@ class Frame:
         self.bytes = data
         self.user = user
 
+    def __len__(self) -> int:
+        return len(self.bytes)
+
     def get(self, _name: str) -> str:
         return self.user
 
