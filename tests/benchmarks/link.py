@@ -63,15 +63,23 @@ async def line(
                 yield link
             return
         _do("ip", "link", "add", NEAR, "type", "veth", "peer", "name", FAR)
-        _do("ip", "link", "set", FAR, "netns", str(holder.pid))
-        _address(link, peer=False)
-        _do("ip", "address", "add", f"{STATION_SECOND}/24", "dev", NEAR)
-        for inside, device in (((), NEAR), (link.inside, FAR)):
-            if rate_kbit:
-                _shape(inside, device, rate_kbit)
-            if loss:
-                _lose(inside, device, loss)
-        yield link
+        try:
+            _join(link, rate_kbit, loss)
+            yield link
+        finally:  # the kernel takes its time with what a network leaves when its last process goes
+            _do("ip", "link", "delete", NEAR)
+            _do("iptables", "--flush")
+
+
+def _join(link: Link, rate_kbit: int, loss: float) -> None:
+    _do("ip", "link", "set", FAR, "netns", str(link.pid))
+    _address(link, peer=False)
+    _do("ip", "address", "add", f"{STATION_SECOND}/24", "dev", NEAR)
+    for inside, device in (((), NEAR), (link.inside, FAR)):
+        if rate_kbit:
+            _shape(inside, device, rate_kbit)
+        if loss:
+            _lose(inside, device, loss)
 
 
 def tool(name: str) -> str:

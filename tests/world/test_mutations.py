@@ -11,7 +11,7 @@ from tests.world.test_world import WORLDS, world
 pytestmark = [pytest.mark.xdist_group("mutations"), pytest.mark.timeout(600)]
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def told() -> dict[str, dict[str, Any]]:
     # Twice the worlds of the plan: what takes more than one fault may come seldom.
     lines = world("--mutations", str(2 * WORLDS)).splitlines()
