@@ -109,11 +109,18 @@ class LoopSocket:
             self._socket.send_multipart(frames, zmq.NOBLOCK)
         except zmq.Again:
             return False
+        finally:  # sending may take the signal that a message came: the descriptor is quiet then
+            if self.has_input():
+                self._loop.call_soon(self._tell)
         return True
 
     def _stirred(self) -> None:
         self._socket.getsockopt(zmq.EVENTS)  # quiets the descriptor
         self._awake()
+
+    def _tell(self) -> None:
+        if not self._socket.closed:
+            self._awake()
 
 
 async def wait(awake: asyncio.Event, deadline: float | None) -> None:
