@@ -16,7 +16,7 @@ from buffer.entries import Pending
 from buffer.eviction import Evicted
 from buffer.log import EventLog
 from buffer.marks import StationMarks
-from buffer.memory import Memory, again_of, readable
+from buffer.memory import Memory, readable
 from buffer.notes import Notes
 from buffer.set_aside import SetAside
 from buffer.writer import Writer
@@ -188,8 +188,7 @@ class Disk:
     def _committed(self, items: Sequence[Pending], first: int, head: LogHead) -> None:
         self.head = head
         for seq, item in enumerate(items, first):
-            before = again_of(item.record, head.log_id)
-            self.memory.note(seq, item.record.observation, item.body, again_of=before)
+            self.memory.take(seq, item.record, item.body, head.log_id)
         self._on_change()
 
     def _take(self, opened: Opened) -> None:
@@ -198,8 +197,7 @@ class Disk:
             for seq, body in opened.beyond:
                 record = readable(body)
                 if record is not None:
-                    before = again_of(record, opened.head.log_id)
-                    self.memory.note(seq, record.observation, body, again_of=before)
+                    self.memory.take(seq, record, body, opened.head.log_id)
         else:
             if self.head is None:
                 self._on_recall(opened.memory)

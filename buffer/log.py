@@ -15,7 +15,7 @@ from buffer.bound import BOUND_BYTES_DEFAULT, Bound, Room, cost_bytes
 from buffer.entries import Pending
 from buffer.eviction import ROW_BYTES, Eviction, Gaps, Step
 from buffer.faults import HINTS, translated
-from buffer.memory import CHECKPOINT_BYTES, Memory, again_of, readable
+from buffer.memory import CHECKPOINT_BYTES, Memory, readable
 from buffer.notes import Notes, Uncopied, load_states, notes_bytes, read_marks, write_notes
 from buffer.reading import LogReader
 from buffer.rows import Row, Rows
@@ -180,8 +180,7 @@ class EventLog:
             for seq, body in self._rows.bodies_after(self._checkpoint):
                 record = readable(body)
                 if record is not None:
-                    before = again_of(record, self._log_id)
-                    memory.note(seq, record.observation, body, again_of=before)
+                    memory.take(seq, record, body, self._log_id)
                     self._uncopied.add(seq, Pending(record, body))
         return memory
 

@@ -99,6 +99,10 @@ class Memory:
         if observation.raw and observation.source:
             self._note_raw(observation.source, seq, observation.raw)
 
+    def take(self, seq: int, record: Record, body: bytes, log_id: str) -> None:
+        """Take a stored record of the log `log_id`, as `note` does."""
+        self.note(seq, record.observation, body, again_of=again_of(record, log_id))
+
     def merge(self, later: "Memory") -> None:
         """Take over what another memory learned after this one's time."""
         for body in later.bodies():
